@@ -1,0 +1,55 @@
+"""Handwritten digits of scikit-learn: 1,797 real 8×8 images in ten classes, no download.
+
+Run:    tfapp train digits
+Cost:   under a minute on two cores
+Score:  at least 0.98 test accuracy
+Data:   sklearn.datasets.load_digits (UCI Optical Recognition of Handwritten Digits, E. Alpaydin and
+        C. Kaynak, 1998)
+"""
+
+from __future__ import annotations
+
+import tf_keras as keras
+from pydantic import Field
+
+from tfapp.data import arrays
+from tfapp.recipe import Settings, Split, Training
+
+defaults = {"fit": {"epochs": 60, "batch_size": 64, "patience": 12, "schedule": "cosine"}}
+
+
+class Config(Settings):
+    filters: int = Field(32, ge=1, description="filters of the first convolution; the second has twice as many")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of the last hidden units dropped in training")
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of Adam")
+    split: Split = Split(validation=0.1, test=0.2)
+
+
+def data(config):
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = digits.images[..., None].astype("float32")
+    return arrays.split(images, digits.target, config.split, classes="0123456789", kind="image")
+
+
+def preprocess(config, data):
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 16)])
+
+
+def model(config, inputs, data):
+    x = keras.layers.Conv2D(config.filters, 3, padding="same", activation="relu")(inputs)
+    x = keras.layers.Conv2D(2 * config.filters, 3, padding="same", activation="relu")(x)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(128, activation="relu")(x)
+    x = keras.layers.Dropout(config.dropout)(x)
+    return keras.Model(inputs, keras.layers.Dense(data.outputs)(x))
+
+
+def training(config, data):
+    return Training(
+        optimizer=keras.optimizers.Adam(config.learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+    )
