@@ -39,12 +39,8 @@ def raising(error: BaseException):
     return action
 
 
-CAPTURED = {"capture_output": True, "text": True}
-
-
-def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **environment}
-    return subprocess.run([sys.executable, "-m", "tfapp", *words], check=False, env=environment, **CAPTURED)
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tfapp", *words], check=False, capture_output=True, text=True)
 
 
 def test_help_lists_every_verb_with_its_line(capsys) -> None:
