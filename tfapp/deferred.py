@@ -22,8 +22,10 @@ class Deferred(ModuleType):
     """Stands for a module, and imports it at the first use of an attribute."""
 
     def __getattr__(self, name: str) -> Any:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+        if name.startswith("__") and not (name == "__path__" and "__ready__" in vars(self)):
+            raise AttributeError(name)  # The import system asks for these; a recipe does not.
+        # A heavy module's own imports must be real ones.
+        _withdraw()
         return getattr(importlib.import_module(self.__name__), name)
 
 
@@ -42,7 +44,8 @@ class _Finder:
 
     @staticmethod
     def exec_module(module: ModuleType) -> None:
-        """Nothing to run yet."""
+        # From here on `__path__` is asked for only by `import sklearn.datasets`, which needs the real package.
+        vars(module)["__ready__"] = True
 
 
 @contextmanager
@@ -52,10 +55,15 @@ def deferred() -> Iterator[None]:
     try:
         yield
     finally:
+        _withdraw()
+
+
+def _withdraw() -> None:
+    if _Finder in sys.meta_path:
         sys.meta_path.remove(_Finder)  # type: ignore[arg-type]
-        for name in [name for name, module in sys.modules.items() if isinstance(module, Deferred)]:
-            del sys.modules[name]
-            parent, _, child = name.rpartition(".")
-            # The import system has set it on its package, where the real one belongs.
-            if parent and isinstance(vars(sys.modules[parent]).get(child), Deferred):
-                delattr(sys.modules[parent], child)
+    for name in [name for name, module in sys.modules.items() if isinstance(module, Deferred)]:
+        del sys.modules[name]
+        parent, _, child = name.rpartition(".")
+        # The import system has set it on its package, where the real one belongs.
+        if parent and isinstance(vars(sys.modules[parent]).get(child), Deferred):
+            delattr(sys.modules[parent], child)

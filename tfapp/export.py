@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfapp.data.examples import Examples
-from tfapp.errors import Failed, Refused
+from tfapp.errors import Failed, Refused, Usage
 from tfapp.preprocess import Preprocess, batches_of
-from tfapp.run import writing, writing_folder
+from tfapp.run import Run, writing, writing_folder
 
 
 def whole(preprocess: Preprocess, model: keras.Model, task: str) -> keras.Model:
@@ -78,6 +79,35 @@ def tflite(folder: Path, path: Path) -> Path:
     return path
 
 
+def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
+    """Write a finished run's model as `kind` (savedmodel, keras, tflite) to `path`, load it back and check it.
+
+    Returns:
+      Its path, bytes, and the largest difference of its outputs from the run's own on random inputs.
+
+    Raises:
+      Usage: there is something already. Refused: TFLite cannot hold this model.
+    """
+    if path.exists():
+        raise Usage(f"{path} exists already, and is left as it is\nwrite elsewhere with --output")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "tflite":
+        tflite(run.folder, path)
+        written = _tflite_call(path)
+    elif kind == "keras":
+        with writing(path) as file:
+            file.write(run.file("model.keras").read_bytes())
+        model = load_keras(path)
+        written = lambda features: model(features, training=False).numpy()
+    else:
+        with writing_folder(path) as aside:
+            shutil.copytree(run.file("model"), aside)
+        written = load_saved(path)
+    sample = _sample(load_keras(run.file("model.keras")), 16)
+    difference = float(np.max(np.abs(written(sample) - load(run.folder)(sample))))
+    return {"path": str(path), "bytes": _bytes(path), "checked": 16, "max_difference": difference}
+
+
 def load_keras(path: Path) -> keras.Model:
     """The saved .keras model, in safe mode: nothing that the file says is executed."""
     try:
@@ -92,10 +122,15 @@ def load(folder: Path) -> Any:
     Raises:
       Failed: it cannot be read.
     """
+    return load_saved(folder / "model")
+
+
+def load_saved(path: Path) -> Any:
+    """A SavedModel of ours as a function, as `load` gives it."""
     try:
-        loaded = tf.saved_model.load(str(folder / "model"))
+        loaded = tf.saved_model.load(str(path))
     except (OSError, ValueError, tf.errors.OpError) as error:
-        raise Failed(f"{folder / 'model'} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise Failed(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     serve = loaded.signatures["serving_default"]
 
     def call(features: Any) -> np.ndarray:
@@ -120,6 +155,45 @@ def raw_batches(examples: Examples, batch_size: int) -> Any:
     features = tf.nest.map_structure(tf.constant, examples.features)
     dataset = tf.data.Dataset.from_tensor_slices(features)
     return dataset.map(examples.load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+
+def _tflite_call(path: Path) -> Any:
+    """A TFLite file as a function, through the LiteRT interpreter."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+
+    def call(features: Any) -> np.ndarray:
+        named = features if isinstance(features, dict) else {"inputs": features}
+        return np.concatenate(
+            [
+                next(iter(runner(**{name: value[[row]] for name, value in named.items()}).values()))
+                for row in range(len(next(iter(named.values()))))
+            ]
+        )
+
+    return call
+
+
+def _sample(model: keras.Model, n: int) -> Any:
+    """Random raw features that the model takes, to compare two forms of it."""
+    random = np.random.default_rng(0)
+
+    def draw(tensor: Any) -> np.ndarray:
+        shape = (n, *(size or 1 for size in tensor.shape[1:]))
+        if tensor.dtype == tf.string:
+            return np.full(shape, b"some words", object)
+        if tensor.dtype.is_integer:
+            return random.integers(0, 2, shape).astype(tensor.dtype.as_numpy_dtype)
+        return random.random(shape).astype(tensor.dtype.as_numpy_dtype)
+
+    return tf.nest.map_structure(draw, model.input)
+
+
+def _bytes(path: Path) -> int:
+    return (
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    )
 
 
 def _named_inputs(model: keras.Model) -> dict[str, Any]:

@@ -139,9 +139,7 @@ def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
 def _batches(plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess) -> tuple[Batches, Batches | None]:
     fit, seed = plan.fit, plan.runtime.seed
     augment = recipe.augment(plan.config) if hasattr(recipe, "augment") else None
-    train = Batches(
-        data.train, fit.batch_size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data)
-    )
+    train = Batches(data.train, fit.batch_size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
     validation = Batches(data.validation, fit.batch_size, exact_mean=True) if len(data.validation) else None
     return preprocess.before(train), preprocess.before(validation) if validation else None
 
@@ -172,7 +170,9 @@ def announce(job: Job, say: Callable[[str], None]) -> None:
         f"{what} of {data.target}"
     )
     replicas = (
-        f"{machine.replicas} replicas × {plan.fit.batch_size // machine.replicas}" if machine.replicas > 1 else "1 replica"
+        f"{machine.replicas} replicas × {plan.fit.batch_size // machine.replicas}"
+        if machine.replicas > 1
+        else "1 replica"
     )
     say(
         f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {plan.fit.batch_size} "

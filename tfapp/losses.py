@@ -24,9 +24,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def call(self, labels, logits):
         targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), self.classes, dtype=logits.dtype)
-        return keras.losses.categorical_crossentropy(
-            targets, logits, from_logits=True, label_smoothing=self.smoothing
-        )
+        return keras.losses.categorical_crossentropy(targets, logits, from_logits=True, label_smoothing=self.smoothing)
 
     def get_config(self):
         return {"classes": self.classes, "smoothing": self.smoothing}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -46,13 +47,13 @@ def planned(optimizer: Any, fit: Fit, steps_per_epoch: int, total_steps: int) ->
     schedule = fit.schedule
     if schedule.kind != "plateau" and (schedule.kind != "constant" or schedule.warmup):
         peak = optimizer.get_config()["learning_rate"]
-        if not isinstance(peak, float):
+        if not isinstance(peak, float | np.floating):
             raise Refused(
                 f"fit.schedule.kind={schedule.kind}, but the recipe's optimizer brings a learning-rate schedule of its "
                 "own\nleave fit.schedule out, or give the optimizer a plain learning rate"
             )
         settings["learning_rate"] = Schedule(
-            schedule.kind, peak, schedule.final, round(schedule.warmup * steps_per_epoch), total_steps
+            schedule.kind, float(peak), schedule.final, round(schedule.warmup * steps_per_epoch), total_steps
         )
     return changed(optimizer, **settings) if settings else optimizer
 

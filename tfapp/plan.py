@@ -328,3 +328,26 @@ def _explain(error: ValidationError) -> str:
         if line not in lines:
             lines.append(line)
     return "\n".join(lines)
+
+
+def explained(plan: Plan) -> Iterator[str]:
+    """Every setting with its value and what it is, as aligned lines for a person."""
+    rows = list(_settings(type(plan), plan, ""))
+    width = min(44, max(len(f"{key}={value}") for key, value, _ in rows))
+    for key, value, about in rows:
+        yield f"  {f'{key}={value}':{width}}  {about}"
+
+
+def _settings(schema: type[BaseModel], values: Any, prefix: str) -> Iterator[tuple[str, Any, str]]:
+    for name, info in schema.model_fields.items():
+        value, inner, key = getattr(values, name, None), _section(info.annotation), prefix + name
+        if prefix == "" and name == "recipe":
+            continue
+        if inner is None:
+            text = ",".join(str(one) for one in value) if isinstance(value, tuple | list) else value
+            yield key, "none" if text is None else text, info.description or ""
+        elif value is None:
+            yield key, "off", f"{info.description or ''}; on with {key}=true"
+            yield from _settings(inner, inner(), f"{key}.")
+        else:
+            yield from _settings(inner, value, f"{key}.")

@@ -7,7 +7,7 @@ raw rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -65,7 +65,9 @@ class Preprocess:
             return batches
         if batches.augment is not None or batches.examples.load is not None:
             return replace(batches, transform=self)
-        rows = sum(np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output))
+        rows = sum(
+            np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output)
+        )
         if rows * len(batches.examples) > psutil.virtual_memory().available // 4:
             return replace(batches, transform=self)
         return replace(batches, examples=self.apply(batches.examples))
@@ -79,9 +81,12 @@ class Preprocess:
 
 def batches_of(features: Any, batch_size: int) -> Iterator[Any]:
     """Raw features in portions of at most batch_size rows, as tensors."""
-    n = len(tf.nest.flatten(features)[0])
-    for start in range(0, n, batch_size):
-        yield tf.nest.map_structure(lambda column: tf.constant(column[start : start + batch_size]), dict(features) if isinstance(features, dict) else features)  # noqa: B023
+    features = dict(features) if isinstance(features, Mapping) else features
+
+    def rows(start: int) -> Any:
+        return tf.nest.map_structure(lambda column: tf.constant(column[start : start + batch_size]), features)
+
+    return map(rows, range(0, len(tf.nest.flatten(features)[0]), batch_size))
 
 
 def _inputs(tensors: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import yaml
 
 from tfapp import environment
-from tfapp.errors import Failed, Interrupted, Missing, Preempted, Usage, nearest
+from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
 from tfapp.plan import Plan, difference
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Run:
         """Keep others out of the run and note how it goes: running, then finished, stopped or failed.
 
         Raises:
-          Usage: another process is at it. Failed: TensorFlow could not write to the disk.
+          Usage: another process is at it.
         """
         if not machine.chief:
             yield
@@ -105,11 +105,20 @@ class Run:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 with suppress(OSError):  # The disk may be what failed.
                     self.note(status="failed", reason=reason)
-                if "No space left on device" in str(error) and not isinstance(error, OSError):
-                    raise Failed(f"the disk is full: {self.folder} could not be written
-free some space and run the same command") from error
                 raise
             self.note(status="finished", finished=now())
+
+    def finished(self) -> None:
+        """Make sure that there is a model to work with.
+
+        Raises:
+          Missing: the run has none yet, with the command that finishes it.
+        """
+        if self.status != "finished":
+            raise Missing(
+                f"{self.folder} is not finished (it is {self.status}), so it has no model yet\n"
+                f"go on with it: tfapp train -c {self.file('plan.yaml')} --run {self.folder}"
+            )
 
     def plan(self) -> dict[str, Any]:
         """The saved plan as nested plain values.

@@ -164,7 +164,9 @@ def _cluster() -> tuple[int, int] | None:
 def _devices(tf: Any, gpus: list[Any], count: int) -> list[str]:
     if gpus:
         if count > len(gpus):
-            raise Missing(f"runtime.replicas={count}, but this machine has {len(gpus)} GPUs\nask for that many or fewer")
+            raise Missing(
+                f"runtime.replicas={count}, but this machine has {len(gpus)} GPUs\nask for that many or fewer"
+            )
         return [f"GPU:{number}" for number in range(count)]
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
@@ -186,7 +188,6 @@ def _tpu(tf: Any, name: str) -> Machine:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Missing(
-            f"no TPU {name!r}: {reason}\n"
-            "run on a TPU VM with the tensorflow-tpu package, or use runtime.strategy=auto"
+            f"no TPU {name!r}: {reason}\nrun on a TPU VM with the tensorflow-tpu package, or use runtime.strategy=auto"
         ) from error
     return Machine(strategy, strategy.num_replicas_in_sync)

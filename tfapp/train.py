@@ -85,7 +85,9 @@ def fit(job: Job, run: Run) -> Trained:
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief)
     stop = StopOnSignal(checkpoint)
     callbacks = [
-        Pace(plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1),
+        Pace(
+            plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1
+        ),
         Diverged(job.train, run.file("diverged.json"), run.file("checkpoints")),
         *saved,
         progress,

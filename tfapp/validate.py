@@ -51,7 +51,10 @@ def lines(found: dict[str, Any]) -> list[str]:
     """The description for a person."""
     model, memory = found["model"], found["memory"]
     width = max(len(layer["name"]) for layer in model["layers"])
-    table = [f"  {one['name']:{width}}  {one['type']:22} {one['output']!s:28} {one['parameters']:>12,}" for one in model["layers"]]
+    table = [
+        f"  {one['name']:{width}}  {one['type']:22} {one['output']!s:28} {one['parameters']:>12,}"
+        for one in model["layers"]
+    ]
     parts = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in memory.items())
     return [
         *table,

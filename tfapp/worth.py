@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tf_keras as keras
 
-from tfapp import environment, export, report as pages
+from tfapp import environment, export, predict
+from tfapp import recipe as recipes
+from tfapp import report as pages
 from tfapp.data.examples import Data, Examples
+from tfapp.errors import Missing
 from tfapp.evaluate import calibration, classification, latency, regression
 from tfapp.report.mistakes import worst
-from tfapp.run import Run, now, write_text
+from tfapp.run import Run, now, write_text, writing
 
 if TYPE_CHECKING:
     from tfapp.job import Job
@@ -27,7 +31,7 @@ def report(run: Run, recipe: ModuleType, job: Job, trained: Trained, model: kera
     """Measure the exported model and write report.json and report.html; returns the report."""
     about = inspect.cleandoc(recipe.__doc__ or "")
     call = export.load(run.folder)
-    measured = evaluate(call, job.data)
+    measured = evaluate(call, job.data, run)
     whole = {
         "schema": 1,
         "recipe": Path(job.plan.recipe).stem,
@@ -60,23 +64,21 @@ def publish(run: Run, whole: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def evaluate(call: Any, data: Data) -> dict[str, Any]:
+def evaluate(call: Any, data: Data, run: Run) -> dict[str, Any]:
     """The sections `evaluation`, `calibration` and `mistakes`, on the test part (validation where there is none)."""
     part = data.test if len(data.test) else data.validation
     if not len(part):
         return {}
     outputs = export.predict(call, part)
-    if data.task == "regression":
-        values = outputs[:, 0]
-        measured = {"evaluation": regression.measure(part.labels, values)}
-    else:
-        measured = {"evaluation": classification.measure(part.labels, outputs, data.classes)}
-        values = outputs
-        if len(data.validation) and part is not data.validation:
-            known = export.predict(call, data.validation)
-            measured["calibration"] = calibration.measure(part.labels, outputs, data.validation.labels, known)
+    measured: dict[str, Any] = {"evaluation": score(part, outputs, data.task, data.classes)}
     measured["evaluation"]["part"] = "test" if part is data.test else "validation"
+    if data.task == "classification" and len(data.validation) and part is data.test:
+        known = export.predict(call, data.validation)
+        measured["calibration"] = calibration.measure(part.labels, outputs, data.validation.labels, known)
+    values = outputs[:, 0] if data.task == "regression" else outputs
     measured["mistakes"] = worst(shown(part), part.labels, values, data.classes, data.kind)
+    with writing(run.file("predictions.npz")) as file:
+        np.savez(file, labels=part.labels, outputs=outputs)
     return measured
 
 
@@ -125,3 +127,37 @@ def layers(model: keras.Model) -> dict[str, Any]:
             for layer in model.layers
         ],
     }
+
+
+def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure a finished run's model again; returns (the report, the new evaluation).
+
+    Without a path: on the run's own test part, which its recipe splits off as it did in training. With one:
+    on labelled data in the form of the training data; classes that the model never saw are left out and counted.
+    """
+    whole, facts = run.read("report.json"), run.read("data.json")
+    call = export.load(run.folder)
+    if path is None:
+        recipe = recipes.find(run.plan()["recipe"])
+        module = recipes.load(recipe)
+        data = module.data(module.Config.model_validate(run.plan()["config"]))
+        whole.update(evaluate(call, data, run))
+        return publish(run, whole), whole["evaluation"]
+    examples, dropped = predict.source(facts["kind"]).read_labelled(facts["reader"], facts["classes"], path)
+    if dropped:
+        say(f"left out {len(dropped)} examples of {path}, as {dropped[0].name} ({dropped[0].reason})")
+    if not len(examples):
+        raise Missing(f"no labelled example of the model's classes in {path}\nclasses: {', '.join(facts['classes'])}")
+    outputs = export.predict(call, examples)
+    measured = score(examples, outputs, facts["task"], facts["classes"])
+    measured |= {"part": str(path), "examples": len(examples), "dropped": len(dropped)}
+    headline = {name: value for name, value in measured.items() if isinstance(value, dict) and "value" in value}
+    whole.setdefault("evaluations", {})[str(path)] = {**headline, "examples": len(examples), "dropped": len(dropped)}
+    return publish(run, whole), measured
+
+
+def score(examples: Examples, outputs: np.ndarray, task: str, classes: Sequence[str]) -> dict[str, Any]:
+    """The evaluation section: what the outputs [n, classes] or [n, 1] are worth against the labels."""
+    if task == "regression":
+        return regression.measure(examples.labels, outputs[:, 0])
+    return classification.measure(examples.labels, outputs, classes)

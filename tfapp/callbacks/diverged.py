@@ -40,7 +40,10 @@ class Diverged(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss = float(logs["loss"])
         if not np.isfinite(loss):
-            self._stop(loss, range(self._epoch * len(self._batches) + self._first + 1, self._epoch * len(self._batches) + batch + 2))
+            self._stop(
+                loss,
+                range(self._epoch * len(self._batches) + self._first + 1, self._epoch * len(self._batches) + batch + 2),
+            )
 
     def _stop(self, loss: float, steps: range) -> None:
         examples = self._batches.examples

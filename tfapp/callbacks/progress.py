@@ -30,6 +30,7 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
+        self._last = ""
         self._epochs, self._total, self._log, self._show = epochs, total, log, show
         self._epoch = self._start = self._step = 0
         self._began = self._shown = 0.0
@@ -54,13 +55,15 @@ class Progress(keras.callbacks.Callback):
         line = self._line(logs)
         with open(self._log, "a", encoding="utf-8") as log:
             print(line, file=log)
+        self._last = line
         if self._live is not None:
             self._live.update(Text(line))
-        elif self._show and (time.perf_counter() - self._shown > QUIET_SECONDS or epoch + 1 == self._epochs):
-            self._shown = time.perf_counter()
-            print(line, file=sys.stderr, flush=True)
+        elif self._show and time.perf_counter() - self._shown > QUIET_SECONDS:
+            self._print()
 
     def on_train_end(self, logs: Any = None) -> None:
+        if self._show and self._live is None and self._last:
+            self._print()
         self.close()
 
     def close(self) -> None:
@@ -68,6 +71,10 @@ class Progress(keras.callbacks.Callback):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def _print(self) -> None:
+        print(self._last, file=sys.stderr, flush=True)
+        self._shown, self._last = time.perf_counter(), ""
 
     def _line(self, logs: Any) -> str:
         seconds = time.perf_counter() - self._began

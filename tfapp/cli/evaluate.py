@@ -12,7 +12,9 @@ from tfapp.cli import asking
 
 @click.command()
 @click.argument("run")
-@click.option("--data", type=click.Path(path_type=Path), help="Labelled data of your own, in the form of the training data.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Labelled data of your own, in the form of the training data."
+)
 @click.option("--gate", "gates", multiple=True, metavar="METRIC>=X", help="Exit with 4 if the score misses this.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(run: str, data: Path | None, gates: tuple[str, ...], as_json: bool) -> None:

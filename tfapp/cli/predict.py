@@ -10,7 +10,9 @@ import click
 @click.command()
 @click.argument("run")
 @click.argument("file", nargs=-1, required=True)
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of standard output.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of standard output."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON lines instead of CSV.")
 def command(run: str, file: tuple[str, ...], output: Path | None, as_json: bool) -> None:
     """Predict new files with a run's exported model: images, tables, texts or arrays, as it was trained on.

@@ -24,7 +24,9 @@ def command(run: str, as_json: bool) -> None:
     found = runs.find(run)
     whole = found.read("report.json")
     if not whole:
-        raise Missing(f"{found.folder} has no report yet: it is {found.status}\nfinish it: tfapp train -c {found.file('plan.yaml')}")
+        raise Missing(
+            f"{found.folder} has no report yet: it is {found.status}\nfinish it: tfapp train -c {found.file('plan.yaml')}"
+        )
     if as_json:
         click.echo(json.dumps(whole, indent=1))
         return

@@ -32,7 +32,9 @@ def command(as_json: bool) -> None:
     for column in ("run", "recipe", "status", "started", "score"):
         table.add_column(column, no_wrap=column == "run")
     for row in rows:
-        table.add_row(row["run"], row["recipe"], row["status"], row["started"].replace("T", " ")[:16], row["score"] or "")
+        table.add_row(
+            row["run"], row["recipe"], row["status"], row["started"].replace("T", " ")[:16], row["score"] or ""
+        )
     Console().print(table)
 
 

@@ -33,7 +33,8 @@ def command(words, files, seed, steps, folder, fresh, dry_run, gates, as_json) -
       tfapp train -c runs/digits/plan.yaml
       tfapp train digits --gate 'accuracy>=0.98'
     """
-    from tfapp import gate, run as runs
+    from tfapp import gate, runtime
+    from tfapp import run as runs
 
     checks = [gate.parse(text) for text in gates]
     recipe, module, plan, own = asking.ask(words, files, seed, steps)
@@ -47,6 +48,7 @@ def command(words, files, seed, steps, folder, fresh, dry_run, gates, as_json) -
         report = run.read("report.json")
     else:
         asking.say(f"{'going on with' if run.file('checkpoints').exists() else 'training in'} {folder}")
+        runtime.import_tensorflow()
         from tfapp.train import train
 
         report = train(plan, module, run, asking.say)

@@ -23,6 +23,9 @@ def command(words, files, seed, steps, as_json) -> None:
       tfapp validate tabular data=mine.csv target=price --json
     """
     _, module, plan, _ = asking.ask(words, files, seed, steps)
+    from tfapp.runtime import import_tensorflow
+
+    import_tensorflow()
     from tfapp import features, validate
     from tfapp import job as jobs
 

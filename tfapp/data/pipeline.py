@@ -13,6 +13,7 @@ real rows in training; in evaluation over the epoch's, so that the mean of the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,7 +55,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return -(-len(self.examples) // self.batch_size)
+        return math.ceil(len(self.examples) / self.batch_size)
 
     def indices(self, step: Any, first: Any = 0, rows: int | None = None) -> tuple[Any, Any]:
         """Which examples a step sees.
@@ -73,7 +74,7 @@ class Batches:
         places = places % n
         if self.shuffle:
             seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), step // steps, 0]), tf.uint32)
-            places = tf.random.experimental.index_shuffle(places, seed, tf.constant(n - 1, tf.int64))
+            places = tf.raw_ops.RandomIndexShuffle(index=places, seed=seed, max_index=tf.constant(n - 1, tf.int64))
         return places, real
 
     def dataset(self, start: int = 0, replicas: int = 1, offset: int = 0, of: int | None = None) -> Any:
