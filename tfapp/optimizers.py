@@ -25,6 +25,8 @@ def changed(optimizer: Any, **settings: Any) -> Any:
             f"the recipe's optimizer {type(optimizer).__name__} has no {', '.join(sorted(unknown))}\n"
             "use one of tf_keras.optimizers (Adam, AdamW, SGD, …; not tf_keras.optimizers.legacy)"
         )
+    if isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        config["learning_rate"] = optimizer._learning_rate  # The config holds a description of it.
     copy = type(optimizer).from_config({**config, **settings})
     # What is left out of weight decay is not part of the config.
     for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_names"):
