@@ -8,7 +8,7 @@ from tfapp.evaluate import calibration
 
 
 def drawn(n, temperature, classes=4, seed=0):
-    """Labels drawn from true probabilities, and the answers of a model whose logits are `temperature` times as large."""
+    """Labels drawn from true probabilities, and the answers of a model with logits `temperature` times as large."""
     rng = np.random.default_rng(seed)
     logits = 2 * rng.normal(size=(n, classes))
     labels = np.array([rng.choice(classes, p=p) for p in softmax(logits, axis=1)])
