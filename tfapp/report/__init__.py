@@ -1,0 +1,26 @@
+"""What a run leaves for people to read: one HTML page, a few lines on the terminal, a table of several runs.
+
+All of it is made from `report.json` alone, so that it can be made again at any time. Its keys, all optional but `recipe`:
+
+    schema        1
+    recipe        name of the recipe;  run: name of the run's folder;  title;  about: first paragraph of its docstring
+    status        "finished", or what happened instead;  started: ISO time;  seconds: of wall time
+    task          "classification" | "regression";  target: what is predicted;  classes: [str];  kind: as `Data.kind`
+    data          {train, validation, test, dropped: counts, dropped_examples: [{name, reason}], notes: [str]}
+    history       [{epoch: from 1, loss, val_loss, accuracy, val_accuracy, …, learning_rate, seconds}]
+    best_epoch    the epoch whose weights were kept
+    evaluation    `evaluate.classification.measure` or `evaluate.regression.measure` of the test part, on the exported model
+    calibration   `evaluate.calibration.measure`
+    mistakes      `report.mistakes.worst`: [{name, label, predicted, confidence | error, image: data URI | text | row}]
+    model         {parameters, trainable, layers: [{name, type, output, parameters}]}
+    sizes         format → `evaluate.latency.size`: {bytes, gzip_bytes}
+    latency       format → `evaluate.latency.measure`: {batch size: {p50_ms, p95_ms, mean_ms, examples_per_second}}
+    plan          the plan as nested dicts
+    environment   versions, devices, … as nested dicts
+
+A key that is not listed here is shown too, as a plain table under its own name.
+"""
+
+from tfapp.report.page import render, render_comparison
+
+__all__ = ["render", "render_comparison"]

@@ -1,0 +1,305 @@
+"""The report's plots as inline SVG: small, the same bytes for the same numbers, and in the colours of the page.
+
+Each plot is drawn about as wide as a phone, with real text in it, so that it stays legible there; on a wide screen two
+stand side by side. Colours are placeholders that become CSS variables: the page decides between light, dark and paper.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tfapp.report.words import is_number, number
+
+INK, MUTED, LINE, ACCENT, SECOND, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", ACCENT: "accent", SECOND: "second", PAPER: "paper"}
+# Okabe and Ito's colours, told apart by every kind of eye; line styles help on a grey printer.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 8.5,
+    "font.family": ["DejaVu Sans"],
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "text.color": INK,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.handlelength": 1.5,
+    "legend.columnspacing": 1.2,
+    "legend.borderpad": 0,
+    "legend.borderaxespad": 0.4,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing with what it shows, for the eye (title), for those who cannot see it (label) and to explain it."""
+
+    title: str
+    svg: Markup
+    caption: str = ""
+
+
+def draw(prefix: str, label: str, paint: Callable[[Figure], None], size: tuple[float, float] = (4.7, 2.9)) -> Markup:
+    """The SVG element that `paint` draws. `prefix` keeps its ids apart from other drawings on the page."""
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": prefix}), warnings.catch_warnings():
+        # Class names may use letters that the measuring font lacks; the reader's browser has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=size, layout="constrained")
+        paint(figure)
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return Markup(_inline(buffer.getvalue(), prefix, label))
+
+
+def _inline(svg: str, prefix: str, label: str) -> str:
+    """A stand-alone SVG file as an element of the page: own ids, no style sheet, no fixed size, CSS colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
+    for colour, variable in VARIABLES.items():
+        svg = re.sub(rf"(fill|stroke): {colour}", rf"\1: var(--{variable})", svg)
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg \1 role="img" aria-label="{_escaped(label)}">', svg, count=1)
+    return re.sub(r"\n\s*", "\n", svg)
+
+
+def _escaped(text: str) -> str:
+    # A backslash would be read by re.sub's template.
+    return str(Markup.escape(text)).replace("\\", r"\\")
+
+
+def _legend(axes: Axes, columns: int = 3) -> None:
+    """The legend above the plot, where it hides nothing."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns)
+
+
+def main_metric(history: Sequence[Mapping[str, Any]]) -> str | None:
+    """The metric to follow beside the loss: accuracy, or the first that is measured on the validation part too."""
+    names = [key for key in (history[-1] if history else {}) if not key.startswith("val_") and key != "loss"]
+    followed = [key for key in names if any(f"val_{key}" in epoch for epoch in history)]
+    return next((key for key in ("accuracy", *followed) if key in names), None)
+
+
+def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    points = [(e.get("epoch", i + 1), e[key]) for i, e in enumerate(history) if is_number(e.get(key))]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def learning_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[Plot]:
+    """Loss, and the main metric if there is one, of every epoch."""
+    keys = ["loss"] + ([metric] if (metric := main_metric(history)) else [])
+    return [_learning_curve(history, key, best_epoch) for key in keys if _series(history, key)[0]]
+
+
+def _learning_curve(history: Sequence[Mapping[str, Any]], key: str, best_epoch: int | None) -> Plot:
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        parts = {key: ("training", MUTED, 1.2), f"val_{key}": ("validation", ACCENT, 1.8)}
+        for part, (label, colour, width) in parts.items():
+            epochs, values = _series(history, part)
+            if epochs:
+                marker = "o" if len(epochs) < 3 else None
+                axes.plot(epochs, values, color=colour, linewidth=width, label=label, marker=marker)
+                if epochs.count(best_epoch) and part.startswith("val_"):
+                    axes.plot([best_epoch], [values[epochs.index(best_epoch)]], "o", color=SECOND, markersize=5)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=SECOND, linewidth=1, linestyle=(0, (2, 2)), label=f"kept: epoch {best_epoch}")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("epoch")
+        _legend(axes)
+
+    what = key.replace("_", " ")
+    return Plot(what.capitalize(), draw(f"curve-{_slug(key)}", f"{what} by epoch", paint))
+
+
+def overlaid_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Plot]:
+    """Validation loss and main metric of several runs, over each other."""
+    histories = list(runs.values())
+    metrics = {metric for history in histories if (metric := main_metric(history))}
+    keys = ["loss", *sorted(metrics)]
+    plots = []
+    for key in keys:
+        lines = {name: _series(history, f"val_{key}") for name, history in runs.items()}
+        lines = {name: line for name, line in lines.items() if line[0]}
+        if lines:
+            label = f"validation {key.replace('_', ' ')}"
+            plots.append(Plot(label.capitalize(), draw(f"runs-{_slug(key)}", f"{label} by epoch", _lines(lines))))
+    return plots
+
+
+def _lines(lines: Mapping[str, tuple[list[int], list[float]]]) -> Callable[[Figure], None]:
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for i, (name, (x, y)) in enumerate(lines.items()):
+            style = DASHES[i // len(SERIES) % len(DASHES)] if len(lines) > len(SERIES) else DASHES[i % len(DASHES)]
+            axes.plot(x, y, color=SERIES[i % len(SERIES)], linestyle=style, label=_cut(name, 24))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("epoch")
+        _legend(axes, columns=2)
+
+    return paint
+
+
+def curves(evaluation: Mapping[str, Any]) -> list[Plot]:
+    """The ROC and the precision–recall curve; of many classes the mean, the weakest, and the others behind them."""
+    given = evaluation.get("curves") or {}
+    plots = []
+    if given.get("roc"):
+        paint = _curve(given["roc"], ("false positive rate", "true positive rate"), chance=((0, 1), (0, 1)))
+        plots.append(Plot("ROC", draw("roc", "ROC curve", paint, (4.7, 3.7))))
+    if given.get("pr"):
+        paint = _curve(given["pr"], ("recall", "precision"), chance=None)
+        plots.append(Plot("Precision and recall", draw("pr", "precision–recall curve", paint, (4.7, 3.7))))
+    return plots
+
+
+def _curve(lines: Sequence[Mapping[str, Any]], names: tuple[str, str], chance: Any) -> Callable[[Figure], None]:
+    single = [line for line in lines if line["class"] is not None]
+    mean = [line for line in lines if line["class"] is None]
+    weakest = min(single, key=lambda line: line["area"])
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        if chance:
+            axes.plot(*chance, color=MUTED, linewidth=0.8, linestyle=(0, (1.5, 2.5)))
+        if mean:
+            for line in single:
+                if line is not weakest:
+                    axes.plot(line["x"], line["y"], color=MUTED, linewidth=0.7, alpha=0.55)
+            label = f"weakest: {_cut(weakest['class'], 16)}, {number(weakest['area'])}"
+            axes.plot(weakest["x"], weakest["y"], color=SECOND, linewidth=1.3, label=label)
+            axes.plot(mean[0]["x"], mean[0]["y"], color=ACCENT, linewidth=2, label=f"mean, {number(mean[0]['area'])}")
+        else:
+            label = f"{_cut(weakest['class'], 24)}, area {number(weakest['area'])}"
+            axes.plot(weakest["x"], weakest["y"], color=ACCENT, linewidth=2, label=label)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=names[0], ylabel=names[1])
+        _legend(axes, columns=2)
+
+    return paint
+
+
+def reliability(calibration: Mapping[str, Any]) -> Plot | None:
+    """Accuracy against confidence, before and after temperature scaling; on the diagonal the model means what it says."""
+    states = {"as it is": (calibration.get("before"), SECOND), "with temperature": (calibration.get("after"), ACCENT)}
+    filled = {
+        label: ([b for b in state["bins"] if b["count"]], colour) for label, (state, colour) in states.items() if state
+    }
+    if not filled:
+        return None
+
+    def paint(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        above.plot((0, 1), (0, 1), color=MUTED, linewidth=0.8, linestyle=(0, (1.5, 2.5)))
+        for label, (bins, colour) in filled.items():
+            shape = "s" if colour == SECOND else "o"
+            above.plot(
+                [b["confidence"] for b in bins], [b["accuracy"] for b in bins],
+                color=colour, marker=shape, markersize=4, linewidth=1.1, label=label,
+            )  # fmt: skip
+            edges = [bins[0]["low"], *(b["high"] for b in bins)]
+            if len(edges) == len(bins) + 1 and np.all(np.diff(edges) > 0):
+                below.bar(
+                    [b["low"] for b in bins], [b["count"] for b in bins], width=1 / 15, align="edge",
+                    edgecolor=colour, facecolor="none", linewidth=1,
+                )  # fmt: skip
+        above.set(ylabel="accuracy", ylim=(-0.02, 1.02))
+        below.set(xlabel="confidence", ylabel="examples", xlim=(-0.02, 1.02))
+        below.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        _legend(above, columns=2)
+
+    return Plot("Reliability", draw("reliability", "accuracy by confidence", paint, (4.7, 3.9)))
+
+
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
+    """A confusion matrix of more classes than a table can hold: shares of each true class, names thinned out."""
+    counts = np.asarray(matrix, float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # Blue on the diagonal, orange beside it, and clear where nothing is: right on any background.
+    pixels = np.zeros((*shares.shape, 4))
+    pixels[...] = matplotlib.colors.to_rgba(SERIES[1])
+    pixels[np.diag_indices(len(shares))] = matplotlib.colors.to_rgba(SERIES[0])
+    pixels[..., 3] = np.sqrt(shares)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.imshow(pixels, interpolation="nearest")
+        step = -(-len(classes) // 25)
+        ticks = range(0, len(classes), step)
+        names = [_cut(classes[i], 14) for i in ticks]
+        axes.set_xticks(ticks, names, rotation=90, fontsize=6)
+        axes.set_yticks(ticks, names, fontsize=6)
+        axes.grid(False)
+        axes.set(xlabel="predicted", ylabel="true")
+
+    return Plot("Confusion matrix", draw("confusion", "confusion matrix", paint, (5.2, 5.2)))
+
+
+def residuals(given: Mapping[str, Any]) -> list[Plot]:
+    """Residuals against predictions, and how they are distributed."""
+    plots = []
+    points = np.asarray(given.get("points") or [], float).reshape(-1, 2)[:800]
+    if len(points):
+
+        def paint(figure: Figure) -> None:
+            axes = figure.subplots()
+            axes.axhline(0, color=MUTED, linewidth=1)
+            axes.plot(points[:, 0], points[:, 1], "o", color=ACCENT, markersize=3, alpha=0.45, markeredgewidth=0)
+            axes.set(xlabel="prediction", ylabel="prediction − truth")
+
+        plots.append(Plot("Residuals", draw("residuals", "residuals against predictions", paint)))
+    histogram = given.get("histogram") or {}
+    if histogram.get("counts"):
+
+        def paint_histogram(figure: Figure) -> None:
+            axes = figure.subplots()
+            axes.stairs(histogram["counts"], histogram["edges"], fill=True, color=ACCENT, alpha=0.75)
+            axes.axvline(0, color=MUTED, linewidth=1)
+            axes.set(xlabel="prediction − truth", ylabel="examples")
+            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+        plots.append(Plot("Distribution", draw("residual-histogram", "histogram of residuals", paint_histogram)))
+    return plots
+
+
+def _cut(text: Any, length: int) -> str:
+    text = str(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())

@@ -1,0 +1,185 @@
+"""The few sentences and number formats that the page and the terminal share, so that they never disagree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+Report = Mapping[str, Any]
+
+# What people call each score, in the order of the tables.
+SCORES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "top_5_accuracy": "Among the five likeliest",
+    "precision_macro": "Precision, mean of classes",
+    "recall_macro": "Recall, mean of classes",
+    "f1_macro": "F1, mean of classes",
+    "precision_weighted": "Precision, weighted by support",
+    "recall_weighted": "Recall, weighted by support",
+    "f1_weighted": "F1, weighted by support",
+    "roc_auc": "Area under the ROC curve",
+    "pr_auc": "Area under precision–recall",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean squared error",
+    "median_absolute_error": "Median absolute error",
+    "r2": "R², share of variance explained",
+}
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "mae", "rmse", "median_absolute_error"})
+# The mean of the classes' recalls is the balanced accuracy, and their weighted mean is the accuracy.
+REPEATED = frozenset({"recall_macro", "recall_weighted"})
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a run is worth in one sentence, in the pieces that the page sets differently."""
+
+    number: str
+    rest: str
+    interval: str = ""
+    context: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.rest}" + (f" ({self.interval})" if self.interval else "")
+
+
+def headline(report: Report) -> Headline | None:
+    """The main score in a sentence that needs no knowledge of the field; None before the run is evaluated."""
+    evaluation = report.get("evaluation") or {}
+    scores, n = evaluation.get("scores") or {}, evaluation.get("n", 0)
+    examples = "unseen example" if n == 1 else "unseen examples"
+    baseline = evaluation.get("baseline") or {}
+    if is_number(value_of(scores.get("accuracy"))):
+        score, rest = scores["accuracy"], f"of {count(n)} {examples} right"
+        interval = span(score, lambda v: f"{100 * v:.1f}")
+        context = (
+            f"Always answering “{baseline['class']}” would be right {percent(baseline.get('accuracy'))} of the time."
+            if baseline
+            else ""
+        )
+        return Headline(percent(score["value"]), rest, interval, context)
+    if is_number(value_of(scores.get("mae"))):
+        score = scores["mae"]
+        rest = f"off on average, over {count(n)} {examples}"
+        context = f"Always answering the median would be {number(baseline.get('mae'))} off." if baseline else ""
+        return Headline(number(score["value"]), rest, span(score), context)
+    return None
+
+
+def span(score: Any, form: Any = None) -> str:
+    """The interval of a score in words, or nothing when it has none."""
+    if not isinstance(score, Mapping) or not is_number(score.get("low")) or not is_number(score.get("high")):
+        return ""
+    form = form or number
+    return f"95 % interval {form(score['low'])}–{form(score['high'])}".replace("–-", " to −")
+
+
+def value_of(score: Any) -> Any:
+    """A score's value, whether it is written with its interval or alone."""
+    return score.get("value") if isinstance(score, Mapping) else score
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: Any) -> str:
+    """About four digits, and more where a share comes close to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "–" if value is None else str(value)
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if isinstance(value, int) or size >= 1e4:
+        text = f"{value:,.0f}" if size < 1e15 else f"{value:.3g}"
+    elif size >= 100:
+        text = f"{value:.1f}"
+    elif size >= 10:
+        text = f"{value:.2f}"
+    elif size >= 1:
+        text = f"{value:.3f}"
+    elif 0.995 < size < 1:
+        text = f"{value:.4f}"
+    elif size >= 0.001:
+        text = f"{value:.3f}"
+    else:
+        text = f"{value:.2g}"
+    return text.replace("-", "−", 1) if value < 0 else text
+
+
+def count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def percent(value: Any) -> str:
+    if not is_number(value):
+        return "–"
+    text = f"{100 * value:.1f}"
+    # 99.96 % is not «100.0 %»: that is kept for the flawless.
+    if text == "100.0" and value < 1:
+        text = "99.9+"
+    return f"{'100' if text == '100.0' else text} %"
+
+
+def size(value: Any) -> str:
+    """Bytes in decimal units."""
+    if not is_number(value):
+        return "–"
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= step:
+            return f"{value / step:.3g} {unit}" if value / step < 1000 else f"{value / step:,.0f} {unit}"
+    return f"{value:.0f} B"
+
+
+def milliseconds(value: Any) -> str:
+    if not is_number(value):
+        return "–"
+    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+
+
+def duration(seconds: Any) -> str:
+    if not is_number(seconds):
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def moment(started: Any) -> str:
+    """An ISO time as a person writes it; whatever else it is, as it is."""
+    try:
+        when = datetime.fromisoformat(str(started))
+    except ValueError:
+        return str(started)
+    return f"{when.day} {when:%B %Y, %H:%M}" + (f" {when:%Z}" if when.tzinfo else "")
+
+
+def name(report: Report) -> str:
+    """What to call a run among others."""
+    return str(report.get("run") or report.get("title") or report.get("recipe") or "run")
+
+
+def main_size(report: Report) -> tuple[str, Mapping[str, Any]] | None:
+    """The format that stands for the model's size, SavedModel where there is one."""
+    return _main(report.get("sizes"))
+
+
+def main_latency(report: Report) -> tuple[str, Mapping[str, Any]] | None:
+    """The format whose latency stands for the model's, SavedModel where there is one."""
+    return _main(report.get("latency"))
+
+
+def _main(formats: Any) -> tuple[str, Mapping[str, Any]] | None:
+    if not isinstance(formats, Mapping) or not formats:
+        return None
+    key = "savedmodel" if "savedmodel" in formats else next(iter(formats))
+    return (key, formats[key]) if isinstance(formats[key], Mapping) else None
