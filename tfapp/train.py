@@ -91,8 +91,8 @@ def fit(job: Job, run: Run) -> Trained:
         Diverged(job.train, run.file("diverged.json"), run.file("checkpoints")),
         *saved,
         progress,
-        stop,
         checkpoint,
+        stop,
     ]
     began = time.perf_counter()
     if checkpoint.complete or start >= job.total_steps:

@@ -24,8 +24,8 @@ KERAS_STATE = {
 class Checkpoint(keras.callbacks.Callback):
     """Saves weights, optimizer, the step, the epoch's running metrics and the other callbacks' state.
 
-    The step is all that the data needs: the pipeline is a function of it. It must be the last callback, so that
-    what it saves is what the others have become.
+    The step is all that the data needs: the pipeline is a function of it. It comes after the callbacks whose
+    state it saves, so that it saves what they have become.
 
     Args:
       folder: where checkpoints are; chief: whether this worker's are the ones kept.
@@ -43,6 +43,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._folder, self._chief, self._settings, self._steps = folder, chief, settings, steps
         self._callbacks = callbacks
         self._epoch = 0
+        self._due = False
         self._saved_at = time.monotonic()
         self._state = _State()
 
@@ -84,19 +85,25 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
-        if self.step % self._steps:
+        if self.inside_epoch:
             # Keras has just reset the metrics; this epoch goes on from its middle.
             self._restore_metrics()
+
+    @property
+    def inside_epoch(self) -> bool:
+        """Whether the epoch's validation and its callbacks are still to come, without being next."""
+        return self.step % self._steps != 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step = self._epoch * self._steps + batch + 1
         every = self._settings.every_steps
-        if (every and self.step % every == 0) or (self.step % self._steps and self._minutes_are_up()):
+        self._due = bool(every and self.step % every == 0) or self._minutes_are_up()
+        if self._due and self.inside_epoch:
             self.save()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         every = self._settings.every_epochs
-        if (every and (epoch + 1) % every == 0) or self._minutes_are_up():
+        if self._due or (every and (epoch + 1) % every == 0) or self._minutes_are_up():
             self.save()
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -107,7 +114,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._state.value = {
             "step": self.step,
             "complete": complete,
-            "metrics": [metric.get_weights() for metric in self.model.metrics] if self.step % self._steps else [],
+            "metrics": [metric.get_weights() for metric in self.model.metrics] if self.inside_epoch else [],
             "callbacks": {str(number): _state(callback) for number, callback in enumerate(self._callbacks)},
         }
         if self._chief:
@@ -115,6 +122,7 @@ class Checkpoint(keras.callbacks.Callback):
                 if hasattr(callback, "write"):
                     callback.write()
         self._manager.save(checkpoint_number=self.step)
+        self._due = False
         self._saved_at = time.monotonic()
 
     def _minutes_are_up(self) -> bool:
