@@ -59,17 +59,16 @@ class Job:
 
 
 def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
-    """The recipe's data, model and training as one job, before any feature.
+    """The recipe's data, model and training as one job, before any feature; called in the strategy's scope.
 
     Raises:
       Refused: the global batch cannot be shared out evenly. Failed: the model does not fit the data.
     """
     _shareable(plan.fit.batch_size, machine.replicas)
-    with machine.strategy.scope():
-        preprocess = Preprocess.of(recipe, plan.config, data)
-        inputs = preprocess.inputs()
-        model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
-        training = recipe.training(plan.config, data)
+    preprocess = Preprocess.of(recipe, plan.config, data)
+    inputs = preprocess.inputs()
+    model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
+    training = recipe.training(plan.config, data)
     train, validation = _batches(plan, recipe, data, preprocess)
     job = Job(
         plan=plan,
@@ -97,14 +96,6 @@ def count_each_example_once(model: keras.Model) -> None:
 
     model.compute_loss = MethodType(compute_loss, model)
     model.compute_metrics = MethodType(compute_metrics, model)
-
-
-def share_batch_statistics(model: keras.Model) -> None:
-    """Make BatchNormalization see the global batch on several replicas, as it does on one."""
-    for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            # The fused kernel knows only its own replica's rows.
-            layer.fused, layer.synchronized = False, True
 
 
 def _shareable(batch_size: int, replicas: int) -> None:

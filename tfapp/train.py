@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import export, features, stateless, worth
+from tfapp import batch_statistics, export, features, stateless, worth
 from tfapp import job as jobs
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
@@ -47,8 +47,9 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
     """
     with plan.runtime.enter() as machine, run.recorded(machine):
         data = recipe.data(plan.config)
-        job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         run.describe(data)
+        with machine.strategy.scope():
+            job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         jobs.announce(job, say)
         trained = fit(job, run)
         if not machine.chief:
@@ -74,7 +75,7 @@ def fit(job: Job, run: Run) -> Trained:
         restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
     jobs.count_each_example_once(model)
     if machine.replicas > 1:
-        jobs.share_batch_statistics(model)
+        batch_statistics.share(model, machine.replicas)
     monitor = _monitor(job)
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)

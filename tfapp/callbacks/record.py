@@ -36,7 +36,7 @@ class Record(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         numbers = {name: float(value) for name, value in (logs or {}).items()}
-        rate = self.model.optimizer.learning_rate
+        rate = keras.backend.get_value(self.model.optimizer.learning_rate)
         seconds = self._spent + time.perf_counter() - self._began
         self._spent = 0.0
         self.rows.append({"epoch": epoch + 1, **numbers, "learning_rate": float(rate), "seconds": round(seconds, 3)})

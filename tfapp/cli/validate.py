@@ -31,8 +31,9 @@ def command(words, files, seed, steps, as_json) -> None:
 
     with plan.runtime.enter() as machine:
         data = module.data(plan.config)
-        job = features.apply(plan, jobs.of(plan, module, data, machine))
-        found = validate.describe(job)
+        with machine.strategy.scope():
+            job = features.apply(plan, jobs.of(plan, module, data, machine))
+            found = validate.describe(job)
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
