@@ -136,7 +136,7 @@ def _text(value: Any) -> str:
 def _tidy(features: Features, kind: Kind) -> Features:
     """Contiguous arrays with no float64, and images with a channel axis."""
     if isinstance(features, Mapping):
-        return {name: _tidy(column, "array") for name, column in features.items()}
+        return {name: np.asarray(_tidy(column, "array")) for name, column in features.items()}
     features = np.ascontiguousarray(features, np.float32 if np.asarray(features).dtype == np.float64 else None)
     if kind != "image":
         return features
