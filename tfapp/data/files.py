@@ -21,9 +21,14 @@ def find(paths: Paths, suffixes: Iterable[str]) -> list[Path]:
     Raises:
       Missing: a path, a folder or a glob that gives no file.
     """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    found = dict.fromkeys(file for path in given for file in _find(Path(path).expanduser(), tuple(suffixes)))
+    found = dict.fromkeys(file for path in each(paths) for file in _find(path, tuple(suffixes)))
     return list(found)
+
+
+def each(paths: Paths) -> list[Path]:
+    """One path or several as a list, «~» spelt out."""
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    return [Path(path).expanduser() for path in given]
 
 
 def call(files: Sequence[Path]) -> Mapping[Path, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -101,48 +102,25 @@ def read(
       Missing: files that are not there, empty or unreadable, or nothing left to learn from.
     """
     table, parts = _in_parts({"": paths, "validation": validation, "test": test}, missing, delimiter)
-    roles = {"target": target, "split": split_column, "group": group}
-    _known(table, [name for name in [*roles.values(), *ignore, *(types or {})] if name])
-    if split_column:
-        parts = np.where(parts == "", named(_text(table.columns[split_column], ()), table.names), parts)
-    training = np.flatnonzero((parts == "train") | (parts == ""))
+    settings = split or Split()
+    return _data(table, parts, target, settings, task, types or {}, ignore, missing, delimiter, split_column, group)
 
-    features = [name for name in table.columns if name not in roles.values()]
-    found, ignored = _infer(_rows(table, training), features, types or {}, ignore, missing)
-    task = _task(_take(table.columns[target], training), missing) if task == "auto" else _task_named(task)
-    classes = _classes(_take(table.columns[target], training), missing, target) if task == "classification" else ()
-    labels, kept, dropped = _labels(table, target, classes, task, missing)
-    if not len(kept):
-        raise Missing(f"none of {len(table):,} rows can be learned from: {dropped[0].name}: {dropped[0].reason}")
 
-    values, unreadable = _values(table, found, missing)
-    examples = Examples(values, labels, table.names).take(kept)
-    groups = None if group is None else np.unique(_text(table.columns[group], missing), return_inverse=True)[1][kept]
-    (train, held_out, tested), leaks = share_out(examples, parts[kept], split or Split.model_validate({}), task, groups)
-    dropped = [*table.dropped, *dropped]
-    reader = {
-        "columns": [asdict(column) for column in found],
-        "target": target,
-        "missing": list(missing),
-        "delimiter": delimiter,
-    }
-    return Data(
-        train,
-        held_out,
-        tested,
-        task=task,
-        kind="table",
-        classes=classes,
-        target=target,
-        reader=reader,
-        dropped=tuple(dropped),
-        notes=(
-            _headline(len(kept), len(dropped), target, labels[kept], classes),
-            *_described(found, ignored, examples),
-            *unreadable,
-            *leaks,
-        ),
-    )
+def frame(
+    frame: pd.DataFrame,
+    target: str,
+    *,
+    split: Split | None = None,
+    task: Literal["auto", "classification", "regression"] = "auto",
+    types: Mapping[str, str] | None = None,
+    ignore: Sequence[str] = (),
+) -> Data:
+    """The same of a table that is in memory, which files with the same columns can then be read like."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    columns = {name: _plain(table[name]) for name in table.column_names}
+    names = np.array([str(row) for row in range(len(frame))], dtype=object)
+    parts = np.full(len(frame), "", dtype=object)
+    return _data(_Table(columns, names), parts, target, split or Split(), task, types or {}, ignore, MISSING, "auto")
 
 
 def read_new(reader: Mapping[str, Any], paths: Paths) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[Dropped, ...]]:
@@ -177,6 +155,63 @@ def read_labelled(
         raise Missing(f"no row with a label that the model knows in {paths}")
     values, _ = _values(table, _columns(reader, table), reader["missing"])
     return Examples(values, labels, table.names).take(kept), (*table.dropped, *dropped)
+
+
+def _data(
+    table: _Table,
+    parts: np.ndarray,
+    target: str,
+    settings: Split,
+    task: Literal["auto", "classification", "regression"],
+    types: Mapping[str, str],
+    ignore: Sequence[str],
+    missing: Sequence[str],
+    delimiter: str,
+    split_column: str | None = None,
+    group: str | None = None,
+) -> Data:
+    roles = {"target": target, "split": split_column, "group": group}
+    _known(table, [name for name in [*roles.values(), *ignore, *types] if name])
+    if split_column:
+        parts = np.where(parts == "", named(_text(table.columns[split_column], ()), table.names), parts)
+    training = np.flatnonzero((parts == "train") | (parts == ""))
+
+    features = [name for name in table.columns if name not in roles.values()]
+    found, ignored = _infer(_rows(table, training), features, types, ignore, missing)
+    task = _task(_take(table.columns[target], training), missing) if task == "auto" else _task_named(task)
+    classes = _classes(_take(table.columns[target], training), missing, target) if task == "classification" else ()
+    labels, kept, dropped = _labels(table, target, classes, task, missing)
+    if not len(kept):
+        raise Missing(f"none of {len(table):,} rows can be learned from: {dropped[0].name}: {dropped[0].reason}")
+
+    values, unreadable = _values(table, found, missing)
+    examples = Examples(values, labels, table.names).take(kept)
+    groups = None if group is None else np.unique(_text(table.columns[group], missing), return_inverse=True)[1][kept]
+    (train, held_out, tested), leaks = share_out(examples, parts[kept], settings, task, groups)
+    dropped = [*table.dropped, *dropped]
+    reader = {
+        "columns": [asdict(column) for column in found],
+        "target": target,
+        "missing": list(missing),
+        "delimiter": delimiter,
+    }
+    return Data(
+        train,
+        held_out,
+        tested,
+        task=task,
+        kind="table",
+        classes=classes,
+        target=target,
+        reader=reader,
+        dropped=tuple(dropped),
+        notes=(
+            _headline(len(kept), len(dropped), target, labels[kept], classes),
+            *_described(found, ignored, examples),
+            *unreadable,
+            *leaks,
+        ),
+    )
 
 
 # Files to tables ------------------------------------------------------------------------------------------------------
