@@ -144,7 +144,7 @@ def _learning_curve(history: Sequence[Mapping[str, Any]], key: str, best_epoch: 
         _legend(axes)
 
     what = key.replace("_", " ")
-    return Plot(what.capitalize(), draw(f"curve-{_slug(key)}", f"{what} by epoch", paint))
+    return Plot(what.capitalize(), draw(f"curve-{slug(key)}", f"{what} by epoch", paint))
 
 
 def overlaid_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Plot]:
@@ -158,7 +158,7 @@ def overlaid_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Plo
         lines = {name: line for name, line in lines.items() if line[0]}
         if lines:
             label = f"validation {key.replace('_', ' ')}"
-            plots.append(Plot(label.capitalize(), draw(f"runs-{_slug(key)}", f"{label} by epoch", _lines(lines))))
+            plots.append(Plot(label.capitalize(), draw(f"runs-{slug(key)}", f"{label} by epoch", _lines(lines))))
     return plots
 
 
@@ -231,12 +231,10 @@ def reliability(calibration: Mapping[str, Any]) -> Plot | None:
                 [b["confidence"] for b in bins], [b["accuracy"] for b in bins],
                 color=colour, marker=shape, markersize=4, linewidth=1.1, label=label,
             )  # fmt: skip
-            edges = [bins[0]["low"], *(b["high"] for b in bins)]
-            if len(edges) == len(bins) + 1 and np.all(np.diff(edges) > 0):
-                below.bar(
-                    [b["low"] for b in bins], [b["count"] for b in bins], width=1 / 15, align="edge",
-                    edgecolor=colour, facecolor="none", linewidth=1,
-                )  # fmt: skip
+            below.bar(
+                [b["low"] for b in bins], [b["count"] for b in bins], width=[b["high"] - b["low"] for b in bins], align="edge",
+                edgecolor=colour, facecolor="none", linewidth=1,
+            )  # fmt: skip
         above.set(ylabel="accuracy", ylim=(-0.02, 1.02))
         below.set(xlabel="confidence", ylabel="examples", xlim=(-0.02, 1.02))
         below.yaxis.set_major_locator(MaxNLocator(2, integer=True))
@@ -301,5 +299,5 @@ def _cut(text: Any, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower())
