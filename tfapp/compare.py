@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfapp.errors import Missing
-from tfapp.evaluate import paired
+from tfapp.evaluate.compare import paired, paired_errors
 from tfapp.plan import difference
 from tfapp.run import Run
 
@@ -39,11 +39,7 @@ def compare(runs: list[Run]) -> dict[str, Any]:
 
 
 def _scores(report: dict[str, Any]) -> dict[str, float | None]:
-    scores = {
-        name: value["value"]
-        for name, value in report.get("evaluation", {}).items()
-        if isinstance(value, dict) and "value" in value
-    }
+    scores = {name: score["value"] for name, score in report.get("evaluation", {}).get("scores", {}).items()}
     sizes, latency = report.get("sizes", {}), report.get("latency", {}).get("savedmodel", {})
     return {
         **scores,
@@ -55,19 +51,25 @@ def _scores(report: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _pair(first: Run, second: Run) -> dict[str, Any] | None:
+    """The second run against the first, example by example; None where their test examples differ."""
     a, b = _predictions(first), _predictions(second)
-    if a is None or b is None or a["outputs"].shape[1] < 2 or b["outputs"].shape != a["outputs"].shape:
+    if a is None or b is None or a["outputs"].shape != b["outputs"].shape:
         return None
     if not np.array_equal(a["labels"], b["labels"]):
         return None
-    found = paired.compare(a["labels"], b["outputs"], a["outputs"])
-    gap = found["difference"]
-    return {
-        "runs": [first.folder.name, second.folder.name],
-        **found,
-        "words": f"{second.folder.name} against {first.folder.name}: accuracy {gap['value']:+.4f} "
-        f"(95 % interval {gap['low']:+.4f} to {gap['high']:+.4f}), McNemar p = {found['p_value']:.3g}",
-    }
+    names = [first.folder.name, second.folder.name]
+    if a["outputs"].shape[1] == 1:
+        found = paired_errors(a["labels"], a["outputs"], b["outputs"])
+        return {"runs": names, **found, "words": _words(names, "mean absolute error", found["mae"])}
+    found = paired(a["labels"], a["outputs"], b["outputs"])
+    words = f"{_words(names, 'accuracy', found['accuracy'])}, McNemar p = {found['p_value']:.3g}"
+    return {"runs": names, **found, "words": words}
+
+
+def _words(names: list[str], what: str, found: dict[str, Any]) -> str:
+    change = found["difference"]
+    span = "" if change["low"] is None else f" (95 % interval {change['low']:+.4f} to {change['high']:+.4f})"
+    return f"{names[1]} against {names[0]}: {what} {change['value']:+.4f}{span}"
 
 
 def _predictions(run: Run) -> dict[str, np.ndarray] | None:

@@ -42,12 +42,11 @@ def check(gates: Sequence[Gate], report: dict[str, Any]) -> None:
     Raises:
       GateFailed: a score misses its bound. Usage: no such score.
     """
-    scores = report.get("evaluation", {})
-    headline = {name: value["value"] for name, value in scores.items() if isinstance(value, dict) and "value" in value}
+    scores = report.get("evaluation", {}).get("scores", {})
     for gate in gates:
-        if gate.metric not in headline:
-            raise Usage(f"no score {gate.metric!r} to hold to {gate}\n{nearest(gate.metric, headline)}")
-        value = headline[gate.metric]
+        if gate.metric not in scores:
+            raise Usage(f"no score {gate.metric!r} to hold to {gate}\n{nearest(gate.metric, scores)}")
+        value = scores[gate.metric]["value"]
         if value is None or not COMPARISONS[gate.comparison](value, gate.bound):
             shown = "not defined" if value is None else f"{value:.4g}"
             raise GateFailed(f"{gate.metric} is {shown}, the gate asks for {gate}")

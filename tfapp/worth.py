@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -75,19 +74,12 @@ def evaluate(call: Any, data: Data, run: Run) -> dict[str, Any]:
     if data.task == "classification" and len(data.validation) and part is data.test:
         known = export.predict(call, data.validation)
         measured["calibration"] = calibration.measure(part.labels, outputs, data.validation.labels, known)
-    values = outputs[:, 0] if data.task == "regression" else outputs
-    measured["mistakes"] = worst(shown(part), part.labels, values, data.classes, data.kind)
+    load = part.load
+    decode = None if load is None else lambda one: np.asarray(load(one))
+    measured["mistakes"] = worst(part, part.labels, outputs, data.classes, data.kind, decode=decode)
     with writing(run.file("predictions.npz")) as file:
         np.savez(file, labels=part.labels, outputs=outputs)
     return measured
-
-
-def shown(examples: Examples) -> Examples:
-    """The examples with `load` as NumPy in, NumPy out, for pages that show them."""
-    load = examples.load
-    if load is None:
-        return examples
-    return replace(examples, load=lambda one: np.asarray(load(one)))
 
 
 def speed(call: Any, data: Data) -> dict[str, Any]:
@@ -150,9 +142,8 @@ def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[s
         raise Missing(f"no labelled example of the model's classes in {path}\nclasses: {', '.join(facts['classes'])}")
     outputs = export.predict(call, examples)
     measured = score(examples, outputs, facts["task"], facts["classes"])
-    measured |= {"part": str(path), "examples": len(examples), "dropped": len(dropped)}
-    headline = {name: value for name, value in measured.items() if isinstance(value, dict) and "value" in value}
-    whole.setdefault("evaluations", {})[str(path)] = {**headline, "examples": len(examples), "dropped": len(dropped)}
+    measured |= {"part": str(path), "dropped": len(dropped)}
+    whole.setdefault("evaluations", {})[str(path)] = measured
     return publish(run, whole), measured
 
 

@@ -34,7 +34,7 @@ def command(run: tuple[str, ...], html: Path | None, as_json: bool) -> None:
     if html is not None:
         from tfapp import report as pages
 
-        runs.write_text(html, pages.render_comparison(compare.reports(found)))
+        runs.write_text(html, pages.render_comparison(compare.reports(found), result["pairs"]))
     if as_json:
         click.echo(json.dumps(result, indent=1))
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tfapp.cli import asking
+from tfapp.cli import asking, showing
 
 
 @click.command()
@@ -40,7 +40,5 @@ def command(run: str, data: Path | None, gates: tuple[str, ...], as_json: bool) 
     if as_json:
         click.echo(json.dumps(measured, indent=1))
     else:
-        from tfapp.report.text import show
-
-        show({**report, "evaluation": measured}, found.folder)
+        showing.worth({**report, "evaluation": measured}, found.folder)
     gate.check(checks, {"evaluation": measured})

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from tfapp.cli import showing
 from tfapp.errors import Missing
 
 
@@ -31,7 +32,6 @@ def command(run: str, as_json: bool) -> None:
         click.echo(json.dumps(whole, indent=1))
         return
     from tfapp import report as pages
-    from tfapp.report.text import show
 
     runs.write_text(found.file("report.html"), pages.render(whole))
-    show(whole, found.folder)
+    showing.worth(whole, found.folder)

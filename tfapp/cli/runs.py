@@ -40,16 +40,13 @@ def command(as_json: bool) -> None:
 
 def _row(run: Any) -> dict[str, Any]:
     facts, report = run.read("run.json"), run.read("report.json")
-    headline = [
-        (name, value["value"])
-        for name, value in report.get("evaluation", {}).items()
-        if isinstance(value, dict) and value.get("value") is not None
-    ]
+    scores = report.get("evaluation", {}).get("scores", {})
+    name = next((name for name in ("accuracy", "rmse") if name in scores), None)
     return {
         "run": run.folder.name,
         "folder": str(run.folder),
         "recipe": str(run.plan().get("recipe", "")),
         "status": facts.get("status", "new"),
         "started": facts.get("started", ""),
-        "score": f"{headline[0][0]} {headline[0][1]:.4g}" if headline else None,
+        "score": f"{name} {scores[name]['value']:.4g}" if name else None,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tfapp.cli import asking
+from tfapp.cli import asking, showing
 
 
 @click.command()
@@ -57,7 +57,5 @@ def command(words, files, seed, steps, folder, fresh, dry_run, gates, as_json) -
     if as_json:
         click.echo(json.dumps({"run": str(folder), **report.get("evaluation", {})}, indent=1))
     else:
-        from tfapp.report.text import show
-
-        show(report, folder)
+        showing.worth(report, folder)
     gate.check(checks, report)

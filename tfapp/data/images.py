@@ -113,9 +113,7 @@ def from_csv(
     return _data(found, dropped, settings, _reader(size, channels, resize), memory_limit, target, str(path))
 
 
-def read_new(
-    reader: Mapping[str, Any], files: Sequence[str | Path]
-) -> tuple[np.ndarray, list[str], list[Dropped]]:
+def read_new(reader: Mapping[str, Any], files: Sequence[str | Path]) -> tuple[np.ndarray, list[str], list[Dropped]]:
     """New images for `predict`: files, folders of files at any depth, and `.npy`/`.npz` arrays of images.
 
     Args:

@@ -217,9 +217,7 @@ def _data(
 # Files to tables ------------------------------------------------------------------------------------------------------
 
 
-def _in_parts(
-    given: Mapping[str, Paths], missing: Sequence[str], delimiter: str
-) -> tuple[_Table, np.ndarray]:
+def _in_parts(given: Mapping[str, Paths], missing: Sequence[str], delimiter: str) -> tuple[_Table, np.ndarray]:
     """All files in one table, and for each row the part it was given for («»: none)."""
     tables = {part: _table(paths, missing, delimiter) for part, paths in given.items() if paths}
     parts = np.concatenate([np.full(len(table), part, dtype=object) for part, table in tables.items()])
@@ -291,8 +289,9 @@ def _joined(tables: Sequence[_Table]) -> _Table:
         lacking = [name for name in first.columns if name not in table.columns]
         if lacking and len(table):
             where = str(table.names[0]).rpartition(":")[0]
-            raise Usage(f"{where} has no column {lacking[0]!r}, which the first file has\n"
-                        f"its columns: {_listed(table.columns)}")
+            raise Usage(
+                f"{where} has no column {lacking[0]!r}, which the first file has\nits columns: {_listed(table.columns)}"
+            )
     filled = [table for table in tables if len(table)]
     columns = {name: _below([table.columns[name] for table in filled]) for name in first.columns}
     names = np.concatenate([np.empty(0, object), *(table.names for table in filled)])
@@ -396,8 +395,10 @@ def _infer(
     kept = {name: kind for name, (kind, _) in decided.items() if kind != "ignored"}
     if not kept:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in islice(ignored.items(), 5))
-        raise Missing(f"no column to learn from ({reasons or 'the target is the only one'})\n"
-                      "keep one with types.COLUMN=number or types.COLUMN=category")
+        raise Missing(
+            f"no column to learn from ({reasons or 'the target is the only one'})\n"
+            "keep one with types.COLUMN=number or types.COLUMN=category"
+        )
     return _keyed(kept), ignored
 
 
@@ -463,8 +464,10 @@ def _classes(target: pa.ChunkedArray, missing: Sequence[str], name: str) -> tupl
     found = np.unique(_class_names(target, missing))
     found = found[found != ""]
     if len(found) > 50 and len(found) > len(target) / 2:
-        raise Usage(f"{len(found):,} different values of {name!r} in {len(target):,} rows are no classes\n"
-                    "is it the target? A number is learned with task=regression")
+        raise Usage(
+            f"{len(found):,} different values of {name!r} in {len(target):,} rows are no classes\n"
+            "is it the target? A number is learned with task=regression"
+        )
     if all(re.match(NUMBER, word) for word in found):
         found = np.array(sorted(found, key=float), dtype=object)
     return tuple(str(word) for word in found)

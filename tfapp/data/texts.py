@@ -159,9 +159,7 @@ def _layout(reader: Mapping[str, Any]) -> Layout:
 # Files to documents ---------------------------------------------------------------------------------------------------
 
 
-def _documents(
-    paths: Paths, layout: Layout, dropped: list[Dropped], folders: bool = True
-) -> Iterator[Document]:
+def _documents(paths: Paths, layout: Layout, dropped: list[Dropped], folders: bool = True) -> Iterator[Document]:
     given = files.each(paths)
     nested = [path for path in given if folders and path.is_dir() and any(inside.is_dir() for inside in path.iterdir())]
     for folder in nested:
@@ -227,8 +225,10 @@ def _json_lines(path: Path, label: str, layout: Layout, dropped: list[Dropped]) 
             continue
         lacking = [column for column in layout.columns if column not in record]
         if lacking and not looked:
-            raise Usage(f"{path} has no {lacking[0]!r} in line {number}: {nearest(lacking[0], record)}\n"
-                        f"keys: {', '.join(record)}; name others with text=KEY label=KEY")
+            raise Usage(
+                f"{path} has no {lacking[0]!r} in line {number}: {nearest(lacking[0], record)}\n"
+                f"keys: {', '.join(record)}; name others with text=KEY label=KEY"
+            )
         looked = True
         if lacking:
             dropped.append(Dropped(name, f"no {lacking[0]!r}"))
@@ -306,8 +306,10 @@ def _class_names(labels: Sequence[str], path: str | Path | None) -> dict[str, st
     found = sorted(set(labels))
     numbers = all(WHOLE_NUMBER.fullmatch(label) for label in found)
     if len(found) > 50 and len(found) > len(labels) / 2:
-        raise Usage(f"{len(found):,} different labels in {len(labels):,} texts are no classes\n"
-                    "is it the right column? Name another with label=COLUMN")
+        raise Usage(
+            f"{len(found):,} different labels in {len(labels):,} texts are no classes\n"
+            "is it the right column? Name another with label=COLUMN"
+        )
     if path is None:
         return {label: label for label in (sorted(found, key=int) if numbers else found)}
     given = [line.strip() for _, line in _lines(existing(path, "file of class names"))]
@@ -317,8 +319,10 @@ def _class_names(labels: Sequence[str], path: str | Path | None) -> dict[str, st
     names = {str(number): name for number, name in enumerate(given, start=first)}
     strange = [label for label in found if label not in names]
     if strange:
-        raise Usage(f"label {strange[0]!r} has no name in {path}\n"
-                    f"its {len(given)} lines name the labels {first} to {first + len(given) - 1}")
+        raise Usage(
+            f"label {strange[0]!r} has no name in {path}\n"
+            f"its {len(given)} lines name the labels {first} to {first + len(given) - 1}"
+        )
     return names
 
 

@@ -87,13 +87,15 @@ def draw(prefix: str, label: str, paint: Callable[[Figure], None], size: tuple[f
 def _inline(svg: str, prefix: str, label: str) -> str:
     """A stand-alone SVG file as an element of the page: own ids, no style sheet, no fixed size, CSS colours."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
     for colour, variable in VARIABLES.items():
         svg = re.sub(rf"(fill|stroke): {colour}", rf"\1: var(--{variable})", svg)
-    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg \1 role="img" aria-label="{_escaped(label)}">', svg, count=1)
+    svg = re.sub(
+        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg \1 role="img" aria-label="{_escaped(label)}">', svg, count=1
+    )
     return re.sub(r"\n\s*", "\n", svg)
 
 
@@ -138,7 +140,9 @@ def _learning_curve(history: Sequence[Mapping[str, Any]], key: str, best_epoch: 
                 if epochs.count(best_epoch) and part.startswith("val_"):
                     axes.plot([best_epoch], [values[epochs.index(best_epoch)]], "o", color=SECOND, markersize=5)
         if best_epoch is not None:
-            axes.axvline(best_epoch, color=SECOND, linewidth=1, linestyle=(0, (2, 2)), label=f"kept: epoch {best_epoch}")
+            axes.axvline(
+                best_epoch, color=SECOND, linewidth=1, linestyle=(0, (2, 2)), label=f"kept: epoch {best_epoch}"
+            )
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("epoch")
         _legend(axes)
