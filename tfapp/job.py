@@ -98,6 +98,14 @@ def count_each_example_once(model: keras.Model) -> None:
     model.compute_metrics = MethodType(compute_metrics, model)
 
 
+def forget_training(model: keras.Model) -> keras.Model:
+    """Take optimizer, loss and metrics off a trained model, which would be saved with it (Adam's are twice its size)."""
+    del model.compute_loss, model.compute_metrics
+    model.optimizer = model.compiled_loss = model.compiled_metrics = None
+    model._is_compiled = False
+    return model
+
+
 def _shareable(batch_size: int, replicas: int) -> None:
     if batch_size % replicas:
         below, above = batch_size // replicas * replicas, (batch_size // replicas + 1) * replicas

@@ -115,7 +115,7 @@ def fit(job: Job, run: Run) -> Trained:
             stop.close()
         checkpoint.save(complete=True)
     seconds = time.perf_counter() - began
-    for unwrap in reversed([*job.unwrap, restore_generators]):
+    for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
         model = unwrap(model)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
 
