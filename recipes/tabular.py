@@ -57,7 +57,7 @@ class Config(Settings):
     embedding: int = Field(8, ge=1, description="dimensions of a category's vector")
     hidden: list[int] = Field([256, 128], description="units of each hidden layer")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of each hidden layer dropped in training")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay of AdamW")
 
 

@@ -422,13 +422,14 @@ def _type(column: pa.ChunkedArray, name: str, missing: Sequence[str]) -> tuple[T
     distinct = pc.count_distinct(cells).as_py()
     if distinct < 2:
         return "ignored", "the same in every row" if distinct else "empty"
-    if pa.types.is_string(column.type):
+    stored_as_text = pa.types.is_string(column.type)
+    if stored_as_text:
         words = {str(word).lower() for word in cells.unique().to_pylist()} if distinct <= 10 else set()
         if words and words <= TRUE | FALSE and words & TRUE and words & FALSE:
             return "boolean", ""
     values, unreadable = _numbers(column, missing)
     values = values[np.isfinite(values)]
-    if len(values) and len(values) >= MOSTLY * (len(values) + unreadable):
+    if not stored_as_text or len(values) and len(values) >= MOSTLY * (len(values) + unreadable):
         return ("ignored", "numbers the rows") if _numbers_rows(values, name) else ("number", "")
     if len(cells) >= FEW and distinct > 0.9 * len(cells):
         return "ignored", "a different text in almost every row"
