@@ -123,7 +123,11 @@ def _change(value: Any, reference: Any) -> str | None:
 
 def _cost_rows(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
     cards = [{card["label"]: card["value"] for card in _cards(report)} for report in reports]
-    labels = [label for label in ("Calibration error", "Size", "Latency", "Parameters", "Time") if any(label in c for c in cards)]
+    labels = [
+        label
+        for label in ("Calibration error", "Size", "Latency", "Parameters", "Time")
+        if any(label in c for c in cards)
+    ]
     return [(label, [card.get(label, "–") for card in cards]) for label in labels]
 
 

@@ -49,7 +49,11 @@ def _quality(report: Report) -> list[str]:
     calibration = report.get("calibration") or {}
     if before := calibration.get("before"):
         after = calibration.get("after")
-        mended = f" → {words.number(after['ece'])} at temperature {words.number(calibration['temperature'])}" if after else ""
+        mended = (
+            f" → {words.number(after['ece'])} at temperature {words.number(calibration['temperature'])}"
+            if after
+            else ""
+        )
         told.append(f"calibration error {words.number(before['ece'])}{mended}")
     return told
 
