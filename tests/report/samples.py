@@ -93,7 +93,9 @@ def around(report: dict[str, Any], parts: Sequence[np.ndarray]) -> dict[str, Any
     return defaults | report
 
 
-def classified(recipe: str, examples: Examples, features: Any, classes: Sequence[str], model: Any, kind: Any, **keys: Any):
+def classified(
+    recipe: str, examples: Examples, features: Any, classes: Sequence[str], model: Any, kind: Any, **keys: Any
+):
     """The report of a scikit-learn classifier as a run would leave it."""
     train, validation, test = parts = split(len(examples))
     y = examples.labels

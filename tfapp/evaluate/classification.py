@@ -157,7 +157,9 @@ def _areas(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
         pr_auc = float(-np.sum(np.diff(recall) * precision[:-1]))
         areas.append({"roc_auc": roc_auc, "pr_auc": pr_auc})
         roc.append({"class": str(name), "area": roc_auc} | _thinned(false_positive, true_positive))
-        pr.append({"class": str(name), "area": pr_auc} | _thinned(recall[::-1], precision[::-1]))
+        # Thresholds below the last positive's add nothing: the curve ends where all are found.
+        found = int((recall == 1).sum()) - 1
+        pr.append({"class": str(name), "area": pr_auc} | _thinned(recall[found:][::-1], precision[found:][::-1]))
     if len(classes) == 2:
         return areas, {"roc": roc[1:], "pr": pr[1:]}
     return areas, {"roc": _weakest(roc) + _average(roc), "pr": _weakest(pr) + _average(pr)}

@@ -30,12 +30,12 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.size": 8.5,
+    "font.size": 9,
     "font.family": ["DejaVu Sans"],
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
     "axes.titlecolor": INK,
-    "axes.labelsize": 8.5,
+    "axes.labelsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -49,12 +49,12 @@ STYLE = {
     "ytick.color": LINE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9,
     "legend.handlelength": 1.5,
     "legend.columnspacing": 1.2,
     "legend.borderpad": 0,
@@ -230,11 +230,13 @@ def reliability(calibration: Mapping[str, Any]) -> Plot | None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         above.plot((0, 1), (0, 1), color=MUTED, linewidth=0.8, linestyle=(0, (1.5, 2.5)))
         for label, (bins, colour) in filled.items():
-            shape = "s" if colour == SECOND else "o"
+            x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
+            share = np.array([b["count"] for b in bins]) / sum(b["count"] for b in bins)
             above.plot(
-                [b["confidence"] for b in bins], [b["accuracy"] for b in bins],
-                color=colour, marker=shape, markersize=4, linewidth=1.1, label=label,
-            )  # fmt: skip
+                x, y, color=colour, linewidth=1.1, label=label, linestyle="-" if colour == ACCENT else (0, (4, 1.5))
+            )
+            # The area of a point is the share of the examples that it stands for.
+            above.scatter(x, y, s=8 + 120 * share, color=colour, linewidths=0)
             below.bar(
                 [b["low"] for b in bins], [b["count"] for b in bins], width=[b["high"] - b["low"] for b in bins], align="edge",
                 edgecolor=colour, facecolor="none", linewidth=1,

@@ -65,6 +65,7 @@ def _environment() -> jinja2.Environment:
     env.filters |= {
         "number": words.number,
         "percent": words.percent,
+        "share": words.share,
         "count": words.count,
         "size": words.size,
         "ms": words.milliseconds,
@@ -98,23 +99,38 @@ def _scores(report: Report) -> Section | None:
         return None
     order = [key for key in words.SCORES if key in scores and key not in words.REPEATED]
     order += [key for key in scores if key not in words.SCORES]
+    ranges = {key: found for key in order if (found := _range(key, scores[key]))}
+    # Good scores crowd at the right end: the axis begins where there is something to see.
+    least = min((low for _, low, _ in ranges.values()), default=0)
+    start = next((begin for begin in (0.9, 0.8, 0.5) if least >= begin), 0)
     rows = [
-        {"name": words.SCORES.get(key, key.replace("_", " ")), "score": scores[key], "bar": _bar(key, scores[key])}
+        {
+            "name": words.SCORES.get(key, key.replace("_", " ")),
+            "score": scores[key],
+            "bar": _bar(ranges.get(key), start),
+        }
         for key in order
     ]
-    regression = "mae" in scores
-    values = {"rows": rows, "n": evaluation.get("n"), "regression": regression, "lower": words.LOWER_IS_BETTER}
+    values = {"rows": rows, "n": evaluation.get("n"), "regression": "mae" in scores, "start": start if ranges else None}
     return Section("scores", "Scores", fill("scores.html", values))
 
 
-def _bar(key: str, score: Any) -> dict[str, float] | None:
-    """Where a score and its interval lie between 0 and 1, for those that live there, in percent."""
+def _range(key: str, score: Any) -> tuple[float, float, float] | None:
+    """A score's value and the ends of its interval, if it is one of those that lie between 0 and 1."""
     value = words.value_of(score)
     if key in words.LOWER_IS_BETTER or not words.is_number(value) or not 0 <= value <= 1:
         return None
     ends = [score.get(end) if words.is_number(score.get(end)) else value for end in ("low", "high")]
     low, high = (min(max(end, 0), 1) for end in ends)
-    return {"value": 100 * value, "low": 100 * low, "width": 100 * (high - low)}
+    return value, low, high
+
+
+def _bar(ends: tuple[float, float, float] | None, start: float) -> dict[str, float] | None:
+    """The same in percent of an axis from `start` to 1."""
+    if not ends:
+        return None
+    value, low, high = (100 * (end - start) / (1 - start) for end in ends)
+    return {"value": value, "low": low, "width": high - low}
 
 
 def _learning(report: Report) -> Section | None:

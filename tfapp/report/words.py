@@ -75,8 +75,12 @@ def span(score: Any, form: Any = None) -> str:
     """The interval of a score in words, or nothing when it has none."""
     if not isinstance(score, Mapping) or not is_number(score.get("low")) or not is_number(score.get("high")):
         return ""
-    form = form or number
-    return f"95 % interval {form(score['low'])}–{form(score['high'])}".replace("–-", " to −")
+    low, high = ((form or number)(score[end]) for end in ("low", "high"))
+    decimals = max(len(end.partition(".")[2]) for end in (low, high))
+    if form is None and decimals > 3:
+        # As many decimals on both sides: 0.9980–0.9997.
+        low, high = (f"{score[end]:.{min(decimals, 5)}f}".replace("-", "−") for end in ("low", "high"))
+    return f"95 % interval {low} to {high}" if "−" in low + high else f"95 % interval {low}–{high}"
 
 
 def value_of(score: Any) -> Any:
@@ -89,7 +93,7 @@ def is_number(value: Any) -> bool:
 
 
 def number(value: Any) -> str:
-    """About four digits, and more where a share comes close to 1."""
+    """Three decimals or four digits, and more where a share comes close to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "–" if value is None else str(value)
     if not math.isfinite(value):
@@ -103,13 +107,19 @@ def number(value: Any) -> str:
         text = f"{value:.2f}"
     elif size >= 1:
         text = f"{value:.3f}"
-    elif 0.995 < size < 1:
-        text = f"{value:.4f}"
     elif size >= 0.001:
-        text = f"{value:.3f}"
+        # 0.9998 is not «1.000»: that is kept for the flawless.
+        text = f"{value:.3f}" if size < 0.9995 else f"{value:.4f}" if size < 0.99995 else f"{value:.5f}"
     else:
         text = f"{value:.2g}"
     return text.replace("-", "−", 1) if value < 0 else text
+
+
+def share(value: Any) -> str:
+    """A share in exactly three decimals, for columns; 1.000 is kept for the flawless."""
+    if not is_number(value):
+        return number(value)
+    return f"{min(value, 0.999) if value < 1 else value:.3f}"
 
 
 def count(value: Any) -> str:
