@@ -102,6 +102,7 @@ def forget_training(model: keras.Model) -> keras.Model:
     """Take optimizer, loss and metrics off a trained model, which would be saved with it (Adam's are twice its size)."""
     del model.compute_loss, model.compute_metrics
     model.optimizer = model.compiled_loss = model.compiled_metrics = None
+    model._delete_tracking("optimizer")  # Keras keeps it for saving even where the attribute is None.
     model._is_compiled = False
     return model
 
