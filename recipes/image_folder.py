@@ -22,7 +22,7 @@ from tfapp.data import downloads, images
 from tfapp.errors import Missing
 from tfapp.recipe import Settings, Split, Training
 
-defaults = {"fit": {"epochs": 40, "batch_size": 32, "patience": 12, "schedule": "cosine"}}
+defaults = {"fit": {"epochs": 20, "batch_size": 32, "patience": 8, "schedule": "cosine"}}
 
 SMALL = ("small_cnn", "resnet20")
 
