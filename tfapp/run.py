@@ -187,11 +187,13 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
                 "train elsewhere with --run FOLDER, or set that run aside with --fresh"
             )
         return run
-    if folder.exists() and any(folder.iterdir()):
+    # The workers of a cluster open the same folder at the same time: what one has half written is hidden.
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise Usage(f"{folder} is not empty and is no run\ngive --run a new or empty folder")
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
+    folder.mkdir(parents=True, exist_ok=True)
     write_text(run.file("plan.yaml"), plan.to_yaml())
+    run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
+    run.file("logs").mkdir(exist_ok=True)
     return run
 
 
