@@ -23,14 +23,16 @@ PROBE = """
 <script>
 addEventListener("load", () => {
   const told = [...document.querySelectorAll("iframe")].map(frame => {
-    const page = frame.contentDocument, root = page.documentElement, width = frame.contentWindow.innerWidth;
+    const page = frame.contentDocument, width = frame.contentWindow.innerWidth;
+    const all = selector => [...page.querySelectorAll(selector)];
     const boxed = e => e && (getComputedStyle(e).overflowX == "auto" || boxed(e.parentElement));
-    const wide = [...page.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > width + 1 && !boxed(e));
-    const boxes = [...page.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect());
+    const wide = all("body *").filter(e => e.getBoundingClientRect().right > width + 1 && !boxed(e));
+    const boxes = all("svg").map(svg => svg.getBoundingClientRect());
     return {
-      page: frame.title, width, scroll: root.scrollWidth, wide: wide.slice(0, 3).map(e => e.outerHTML.slice(0, 120)),
+      page: frame.title, width, scroll: page.documentElement.scrollWidth,
+      wide: wide.slice(0, 3).map(e => e.outerHTML.slice(0, 120)),
       plots: boxes.length, drawn: boxes.filter(b => b.width > 200 && b.height > 100).length,
-      letters: Math.min(...[...page.querySelectorAll("p, td, dd, li")].map(e => parseFloat(getComputedStyle(e).fontSize))),
+      letters: Math.min(...all("p, td, dd, li").map(e => parseFloat(getComputedStyle(e).fontSize))),
     };
   });
   document.body.textContent = "PROBE" + JSON.stringify(told) + "END";
