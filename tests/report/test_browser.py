@@ -46,7 +46,8 @@ addEventListener("load", () => {
 def test_nothing_is_wider_than_the_window(tmp_path):
     pages = {name: render(make()) for name, make in samples.SAMPLES.items()} | {"comparison": samples.comparison()}
     frames = [
-        f'<iframe title="{name}" style="border:0;width:{width}px;height:900px" srcdoc="{escaping.escape(page)}"></iframe>'
+        f'<iframe title="{name}" style="border:0;width:{width}px;height:900px" '
+        f'srcdoc="{escaping.escape(page)}"></iframe>'
         for name, page in pages.items()
         for width in WIDTHS
     ]

@@ -239,8 +239,8 @@ def reliability(calibration: Mapping[str, Any]) -> Plot | None:
             # The area of a point is the share of the examples that it stands for.
             above.scatter(x, y, s=8 + 120 * share, color=colour, linewidths=0)
             below.bar(
-                [b["low"] for b in bins], [b["count"] for b in bins], [b["high"] - b["low"] for b in bins], align="edge",
-                edgecolor=colour, facecolor="none", linewidth=1,
+                [b["low"] for b in bins], [b["count"] for b in bins], [b["high"] - b["low"] for b in bins],
+                align="edge", edgecolor=colour, facecolor="none", linewidth=1,
             )  # fmt: skip
         above.set(ylabel="accuracy", ylim=(-0.02, 1.02))
         below.set(xlabel="confidence", ylabel="examples", xlim=(-0.02, 1.02))
