@@ -10,7 +10,7 @@ A recipe is one Python module that defines
 and, where it likes,
 
     preprocess(config, data)       -> keras.Model from raw features to `inputs`, adapted on data.train alone
-    augment(config)                -> function (features of one example, seed int32[2]) -> features
+    augment(config)                -> function (features of one example, seed int32[2]) -> features, or None
     defaults                       = {"fit": {"epochs": 20}}: the plan's own settings that suit this recipe
     space(hp, config)              -> Config: for tuning
 
@@ -19,13 +19,36 @@ Its docstring says how to run it, what it costs, what score to expect and where 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from tfapp.settings import Settings, Split
+from tfapp.deferred import deferred
+from tfapp.errors import Failed, Missing, Usage, nearest
 
-__all__ = ["Settings", "Split", "Training"]
+if TYPE_CHECKING:
+    from tfapp.settings import Settings, Split
+
+__all__ = ["Recipe", "Settings", "Split", "Training", "find", "listed", "load", "write_copy"]
+
+REQUIRED = ("Config", "data", "model", "training")
+
+
+def __getattr__(name: str) -> Any:
+    # Recipes import these from here; listing recipes should not pay for pydantic.
+    if name in {"Settings", "Split"}:
+        import tfapp.settings
+
+        return getattr(tfapp.settings, name)
+    raise AttributeError(name)
 
 
 @dataclass(frozen=True)
@@ -41,3 +64,130 @@ class Training:
     optimizer: Any
     loss: Any
     metrics: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe's file, found but not run.
+
+    Attributes:
+      word: what names it in a plan: its name, or the path of its file.
+      path: its source file.
+      about: its docstring.
+    """
+
+    word: str
+    path: Path
+    about: str
+
+    @property
+    def title(self) -> str:
+        """The first line of the docstring."""
+        return self.about.strip().partition("\n")[0]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the source."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def find(word: str) -> Recipe:
+    """A recipe by its name or the path of its file.
+
+    Raises:
+      Usage: no such recipe, with the nearest name. Missing: no such file.
+    """
+    if word.endswith(".py") or "/" in word:
+        path = Path(word).expanduser()
+        if not path.is_file():
+            raise Missing(f"no recipe file at {word}\nwrite one: tfapp new {path.stem} --like digits")
+        return Recipe(str(path.resolve()), path.resolve(), _about(path))
+    found = dict(_named())
+    if word not in found:
+        raise Usage(f"no recipe {word!r}\n{nearest(word, found)}\nlist them: tfapp recipes")
+    return Recipe(word, found[word], _about(found[word]))
+
+
+def listed() -> list[Recipe]:
+    """Every recipe that can be named, in alphabetical order; nothing of theirs is run."""
+    return [Recipe(name, path, _about(path)) for name, path in sorted(dict(_named()).items())]
+
+
+def load(recipe: Recipe) -> ModuleType:
+    """Run the recipe's file and check that it is one. TensorFlow is not imported for that.
+
+    Raises:
+      Failed: it raises, with its own words. Usage: it lacks a part of the contract.
+    """
+    name = "tfapp_recipe_" + re.sub(r"\W", "_", recipe.path.stem)
+    spec = importlib.util.spec_from_file_location(name, recipe.path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pydantic looks a class's annotations up there.
+    try:
+        with deferred():
+            spec.loader.exec_module(module)
+    except Exception as error:
+        line = next((f":{frame.lineno}" for frame in _frames(error) if frame.filename == str(recipe.path)), "")
+        if isinstance(error, SyntaxError):
+            line = f":{error.lineno}"
+        raise Failed(f"the recipe {recipe.path}{line} cannot be loaded: {type(error).__name__}: {error}") from error
+    lacking = [part for part in REQUIRED if not hasattr(module, part)]
+    if lacking:
+        raise Usage(
+            f"the recipe {recipe.path} does not define {', '.join(lacking)}\n"
+            "a recipe defines Config, data(config), model(config, inputs, data) and training(config, data)"
+        )
+    return module
+
+
+def defaults(module: ModuleType) -> Mapping[str, Any]:
+    """The plan settings that the recipe brings along."""
+    return getattr(module, "defaults", {})
+
+
+def write_copy(recipe: Recipe, path: Path) -> Path:
+    """A working copy of a recipe under a new name, its docstring's command changed to it.
+
+    Raises:
+      Usage: there is a file already.
+    """
+    text = recipe.path.read_text(encoding="utf-8")
+    text = re.sub(rf"tfapp train {re.escape(recipe.path.stem)}\b", f"tfapp train ./{path.name}", text)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise Usage(f"{path} exists already, and is left as it is\ngive another name") from None
+    return path
+
+
+def _named() -> Iterator[tuple[str, Path]]:
+    """Names and files; of two with one name the later wins: installed packages < tfapp's own."""
+    for point in importlib.metadata.entry_points(group="tfapp.recipes"):
+        spec = importlib.util.find_spec(point.value.partition(":")[0])
+        if spec is not None and spec.origin is not None:
+            yield point.name, Path(spec.origin)
+    for path in sorted(_folder().glob("[!_]*.py")):
+        yield path.stem, path
+
+
+def _folder() -> Path:
+    """recipes/ beside the package in a checkout, the package tfapp_recipes where installed."""
+    beside = Path(__file__).parent.parent / "recipes"
+    if (beside / "digits.py").exists():
+        return beside
+    return Path(__file__).parent.parent / "tfapp_recipes"
+
+
+def _about(path: Path) -> str:
+    try:
+        return ast.get_docstring(ast.parse(path.read_bytes())) or ""
+    except (SyntaxError, ValueError):
+        return "(cannot be read as Python)"
+
+
+def _frames(error: BaseException) -> list[Any]:
+    import traceback
+
+    return list(reversed(traceback.extract_tb(error.__traceback__)))

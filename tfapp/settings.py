@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,9 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    # The field that a bare value sets: `fit.schedule=cosine` is `fit.schedule.kind=cosine`.
+    shorthand: ClassVar[str | None] = None
 
 
 class Split(Settings):

@@ -87,8 +87,8 @@ def draw(prefix: str, label: str, paint: Callable[[Figure], None], size: tuple[f
 def _inline(svg: str, prefix: str, label: str) -> str:
     """A stand-alone SVG file as an element of the page: own ids, no style sheet, no fixed size, CSS colours."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
     for colour, variable in VARIABLES.items():

@@ -20,8 +20,31 @@ from tfapp.report.words import Report
 
 TABLE_CLASSES = 20
 SHOWN = frozenset(
-    "schema recipe run title about status started seconds task classes target kind data history best_epoch evaluation "
-    "calibration mistakes model sizes latency plan environment".split()
+    [
+        "schema",
+        "recipe",
+        "run",
+        "title",
+        "about",
+        "status",
+        "started",
+        "seconds",
+        "task",
+        "classes",
+        "target",
+        "kind",
+        "data",
+        "history",
+        "best_epoch",
+        "evaluation",
+        "calibration",
+        "mistakes",
+        "model",
+        "sizes",
+        "latency",
+        "plan",
+        "environment",
+    ]
 )
 
 

@@ -1,0 +1,66 @@
+"""Keep the weights of the best epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from tfapp.run import writing
+
+MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "r2", "iou", "cosine_similarity")
+
+
+def more_is_better(monitor: str, mode: str = "auto") -> bool:
+    """Whether a larger value of the monitored metric is the better one; auto goes by its name."""
+    return mode == "max" or (mode == "auto" and any(word in monitor.lower() for word in MORE_IS_BETTER))
+
+
+class Best(keras.callbacks.Callback):
+    """Remembers the best epoch's weights, and ends the training with them where asked to.
+
+    Args:
+      monitor, mode, min_delta: what is better; an improvement must exceed min_delta.
+      path: where the best weights are written when a checkpoint is; an .npz file.
+      restore_best: give the model the best weights when training ends.
+    """
+
+    _supports_tf_logs = True
+
+    def __init__(self, monitor: str, mode: str, min_delta: float, path: Path, restore_best: bool):
+        super().__init__()
+        self.monitor, self.path, self.restore_best = monitor, path, restore_best
+        self._sign = 1.0 if more_is_better(monitor, mode) else -1.0
+        self._min_delta = min_delta
+        self.value: float | None = None
+        self.epoch: int | None = None
+        self._weights: list[np.ndarray] | None = None
+        self._written = True
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        value = float(logs[self.monitor])
+        if self.value is None or self._sign * (value - self.value) > self._min_delta:
+            self.value, self.epoch = value, epoch + 1
+            self._weights, self._written = self.model.get_weights(), False
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.restore_best and self._weights is not None:
+            self.model.set_weights(self._weights)
+
+    def state(self) -> dict[str, Any]:
+        return {"value": self.value, "epoch": self.epoch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.value, self.epoch = state["value"], state["epoch"]
+        if self.epoch is not None:
+            with np.load(self.path, allow_pickle=False) as held:
+                self._weights = [held[f"w{number}"] for number in range(len(held.files))]
+
+    def write(self) -> None:
+        """Put the best weights on disk, if they are not yet."""
+        if not self._written and self._weights is not None:
+            with writing(self.path) as file:
+                np.savez(file, **{f"w{number}": weight for number, weight in enumerate(self._weights)})
+            self._written = True

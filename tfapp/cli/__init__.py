@@ -1,0 +1,1 @@
+"""From words to values and back: one small module a verb, nothing heavy imported at module level."""

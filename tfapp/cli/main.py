@@ -1,0 +1,144 @@
+"""The command `tfapp`: finds the verb, runs it, and turns what went wrong into a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from tfapp import __version__
+from tfapp.errors import Expected, Failed, Interrupted, Missing, Usage, nearest
+
+# In the order of help. The line stands here, not in the verb's module, so that `tfapp --help` imports none of them.
+VERBS = {
+    "recipes": "List the recipes; show one, its settings and their schema.",
+    "new": "Write a working copy of a recipe, to change.",
+    "validate": "Check a plan, its data and its model; train nothing.",
+    "train": "Train a recipe: from data to a finished, measured, exported run.",
+    "evaluate": "Measure a run again, on its own test data or on yours.",
+    "predict": "Predict new files with a run's exported model.",
+    "export": "Write a run's model as SavedModel, Keras or TFLite.",
+    "report": "Write a run's report.",
+    "runs": "List the runs.",
+    "compare": "Set runs side by side.",
+    "doctor": "Check this machine, with a short real fit.",
+}
+
+
+class Verbs(click.Group):
+    """A group whose verb NAME is `command` of the module tfapp.cli.NAME, imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"tfapp.cli.{name}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> None:
+        super().invoke(ctx)
+        # Here click still leaves quietly when the reader has gone (`tfapp runs | head`); at exit Python would complain.
+        sys.stdout.flush()
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, ...]:
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f"there is no verb {args[0]!r}: {nearest(args[0], VERBS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(
+    cls=Verbs,
+    subcommand_metavar="VERB ...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, prog_name="tfapp", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; anywhere in the line.")
+def cli() -> None:
+    """Train Keras models from recipes, on one device or many, measured and exported.
+
+    \b
+      tfapp recipes                        what there is
+      tfapp train digits                   train one: no download, under a minute
+      tfapp train digits fit.epochs=5      the same with a setting changed
+      tfapp train --help                   all about one verb
+    """
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run `tfapp` with these words (those of the process by default); return its exit code.
+
+    What is not an Expected error, nor trouble of the disk, is a defect of tfapp and is raised as it is.
+    """
+    words, debug = _take_debug(sys.argv[1:] if words is None else words)
+    # TensorFlow reads this when it is imported; its remarks about CPU features would bury our own lines.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "2")
+    try:
+        return cli.main(args=words, prog_name="tfapp", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return Usage.exit_code
+    except Exception as error:
+        told = _expected(error)
+        if told is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        click.echo(f"error: {told}", err=True)
+        return told.exit_code
+
+
+def _take_debug(words: Sequence[str]) -> tuple[list[str], bool]:
+    """`--debug` means the same before and after the verb, up to a «--»."""
+    end = words.index("--") if "--" in words else len(words)
+    kept = [word for word in words[:end] if word != "--debug"]
+    asked = len(kept) < end or os.environ.get("TFAPP_DEBUG", "0") not in ("", "0")
+    return [*kept, *words[end:]], asked
+
+
+def _expected(error: Exception) -> Expected | None:
+    """What to tell the user; None if the error is a defect."""
+    if isinstance(error, Expected):
+        return error
+    if isinstance(error, click.Abort):
+        # click takes an EOFError for a Ctrl-D, but here it is a file that ends too early.
+        return None if isinstance(error.__cause__, EOFError) else Interrupted("interrupted")
+    if isinstance(error, click.UsageError):
+        return Usage(_usage(error))
+    if isinstance(error, click.ClickException):
+        return Failed(error.format_message())
+    return _system_trouble(error)
+
+
+def _usage(error: click.UsageError) -> str:
+    see = f"\nsee: {error.ctx.command_path} --help" if error.ctx else ""
+    return error.format_message() + see
+
+
+def _system_trouble(error: Exception) -> Expected | None:
+    """A full or forbidden disk, whichever library ran into it, as an error that names the path."""
+    number, path = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
+    where = path or str(error).partition("\n")[0]
+
+    def means(*codes: int) -> bool:
+        # TensorFlow and HDF5 wrap the system's error in classes of their own, but keep its words.
+        return number in codes or any(os.strerror(code) in str(error) for code in codes)
+
+    if means(errno.ENOSPC, errno.EDQUOT):
+        return Failed(f"the disk is full: {where}\nfree some space, or put the runs elsewhere: TFAPP_RUNS=FOLDER")
+    if means(errno.EROFS):
+        return Missing(f"the disk is read-only: {where}\nput the runs elsewhere: TFAPP_RUNS=FOLDER")
+    if isinstance(error, PermissionError):
+        return Missing(f"the system does not allow it: {where}" + (f"\nsee who may: ls -ld '{path}'" if path else ""))
+    return None

@@ -1,0 +1,61 @@
+"""tfapp train: from words to a finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tfapp.cli import asking, showing
+
+
+@click.command()
+@asking.words
+@asking.files
+@asking.seed
+@asking.steps
+@click.option("--run", "folder", type=click.Path(path_type=Path), help="The run's folder (default: under runs/).")
+@click.option("--fresh", is_flag=True, help="Set a run that is there aside (nothing is deleted) and start anew.")
+@click.option("--dry-run", is_flag=True, help="Show the resolved plan and where it would run; train nothing.")
+@click.option("--gate", "gates", multiple=True, metavar="METRIC>=X", help="Exit with 4 if the test score misses this.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(words, files, seed, steps, folder, fresh, dry_run, gates, as_json) -> None:
+    """Train a recipe: data, model, checkpoints, export, evaluation and report, in one run directory.
+
+    The same command again goes on with an unfinished run. Settings are key=value words; `tfapp recipes
+    show RECIPE` lists them all.
+
+    \b
+      tfapp train digits
+      tfapp train digits fit.epochs=5 learning_rate=1e-3 average.momentum=0.95
+      tfapp train ./mine.py --steps 20 --run /tmp/smoke
+      tfapp train -c runs/digits/plan.yaml
+      tfapp train digits --gate 'accuracy>=0.98'
+    """
+    from tfapp import gate, runtime
+    from tfapp import run as runs
+
+    checks = [gate.parse(text) for text in gates]
+    recipe, module, plan, own = asking.ask(words, files, seed, steps)
+    folder = folder or runs.place(plan, own)
+    if dry_run:
+        click.echo(f"# would train in {folder}\n{plan.to_yaml()}", nl=False)
+        return
+    run = runs.begin(folder, plan, recipe.digest, fresh)
+    if run.status == "finished":
+        asking.say(f"{folder} has this run finished; --fresh trains it anew")
+        report = run.read("report.json")
+    else:
+        asking.say(f"{'going on with' if run.file('checkpoints').exists() else 'training in'} {folder}")
+        runtime.import_tensorflow()
+        from tfapp.train import train
+
+        report = train(plan, module, run, asking.say)
+    if not report:
+        return  # A worker that is not the first: the first one tells.
+    if as_json:
+        click.echo(json.dumps({"run": str(folder), **report.get("evaluation", {})}, indent=1))
+    else:
+        showing.worth(report, folder)
+    gate.check(checks, report)

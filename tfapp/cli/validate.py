@@ -1,0 +1,42 @@
+"""tfapp validate: would it train?"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from tfapp.cli import asking
+
+
+@click.command()
+@asking.words
+@asking.files
+@asking.seed
+@asking.steps
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(words, files, seed, steps, as_json) -> None:
+    """Resolve and check a plan, read its data, build its model; train nothing.
+
+    \b
+      tfapp validate digits fit.batch_size=256
+      tfapp validate tabular data=mine.csv target=price --json
+    """
+    _, module, plan, _ = asking.ask(words, files, seed, steps)
+    from tfapp.runtime import import_tensorflow
+
+    import_tensorflow()
+    from tfapp import features, validate
+    from tfapp import job as jobs
+
+    with plan.runtime.enter() as machine:
+        data = module.data(plan.config)
+        with machine.strategy.scope():
+            job = features.apply(plan, jobs.of(plan, module, data, machine))
+            found = validate.describe(job)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    jobs.announce(job, asking.say)
+    for line in validate.lines(found):
+        click.echo(line)

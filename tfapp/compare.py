@@ -1,0 +1,80 @@
+"""Runs side by side, and whether their difference is more than chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfapp.errors import Missing
+from tfapp.evaluate.compare import paired, paired_errors
+from tfapp.plan import difference
+from tfapp.run import Run
+
+
+def reports(runs: list[Run]) -> list[dict[str, Any]]:
+    """The reports of finished runs.
+
+    Raises:
+      Missing: one has none.
+    """
+    for run in runs:
+        if not run.file("report.json").exists():
+            raise Missing(f"{run.folder} has no report yet: it is {run.status}")
+    return [{**run.read("report.json"), "run": run.folder.name} for run in runs]
+
+
+def compare(runs: list[Run]) -> dict[str, Any]:
+    """Scores, sizes and latency in rows; paired tests against the first run; what differs in the plans."""
+    all_reports = reports(runs)
+    rows: dict[str, list[float | None]] = {}
+    for name in dict.fromkeys(name for report in all_reports for name, value in _scores(report).items()):
+        rows[name] = [_scores(report).get(name) for report in all_reports]
+    return {
+        "runs": [report["run"] for report in all_reports],
+        "rows": rows,
+        "pairs": [pair for run in runs[1:] if (pair := _pair(runs[0], run)) is not None],
+        "changes": {run.folder.name: difference(runs[0].plan(), run.plan()) for run in runs[1:]},
+    }
+
+
+def _scores(report: dict[str, Any]) -> dict[str, float | None]:
+    scores = {name: score["value"] for name, score in report.get("evaluation", {}).get("scores", {}).items()}
+    sizes, latency = report.get("sizes", {}), report.get("latency", {}).get("savedmodel", {})
+    return {
+        **scores,
+        "parameters": report["model"]["parameters"],
+        "savedmodel_kb": sizes["savedmodel"]["bytes"] / 1000 if "savedmodel" in sizes else None,
+        "latency_p50_ms": latency.get("1", {}).get("p50_ms"),
+        "seconds": report.get("seconds"),
+    }
+
+
+def _pair(first: Run, second: Run) -> dict[str, Any] | None:
+    """The second run against the first, example by example; None where their test examples differ."""
+    a, b = _predictions(first), _predictions(second)
+    if a is None or b is None or a["outputs"].shape != b["outputs"].shape:
+        return None
+    if not np.array_equal(a["labels"], b["labels"]):
+        return None
+    names = [first.folder.name, second.folder.name]
+    if a["outputs"].shape[1] == 1:
+        found = paired_errors(a["labels"], a["outputs"], b["outputs"])
+        return {"runs": names, **found, "words": _words(names, "mean absolute error", found["mae"])}
+    found = paired(a["labels"], a["outputs"], b["outputs"])
+    words = f"{_words(names, 'accuracy', found['accuracy'])}, McNemar p = {found['p_value']:.3g}"
+    return {"runs": names, **found, "words": words}
+
+
+def _words(names: list[str], what: str, found: dict[str, Any]) -> str:
+    change = found["difference"]
+    span = "" if change["low"] is None else f" (95 % interval {change['low']:+.4f} to {change['high']:+.4f})"
+    return f"{names[1]} against {names[0]}: {what} {change['value']:+.4f}{span}"
+
+
+def _predictions(run: Run) -> dict[str, np.ndarray] | None:
+    path = run.file("predictions.npz")
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as held:
+        return {name: held[name] for name in held.files}

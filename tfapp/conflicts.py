@@ -1,0 +1,56 @@
+"""The one table of combinations that are refused, each with the reason and the way out.
+
+A row is for settings that are each fine alone. What only the data or the devices can tell is refused
+where it is found, by the same `Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tfapp.errors import Refused
+from tfapp.plan import Plan
+
+
+class Conflict(NamedTuple):
+    """One refused combination."""
+
+    when: Callable[[Plan], object]
+    why: str
+    instead: str
+
+
+CONFLICTS = (
+    Conflict(
+        lambda p: p.fit.schedule.kind == "plateau" and p.fit.schedule.warmup,
+        "fit.schedule.kind=plateau with fit.schedule.warmup: both set the learning rate",
+        "drop the warm-up, or use fit.schedule.kind=cosine",
+    ),
+    Conflict(
+        lambda p: p.runtime.precision == "float16" and p.runtime.strategy == "tpu",
+        "runtime.precision=float16 on a TPU, which has no float16 arithmetic",
+        "use runtime.precision=bfloat16",
+    ),
+    Conflict(
+        lambda p: p.runtime.replicas not in (None, 1) and p.runtime.strategy in ("single", "tpu"),
+        "runtime.replicas with runtime.strategy=single or tpu, which decide the number of replicas themselves",
+        "use runtime.strategy=mirrored, or leave runtime.replicas out",
+    ),
+    Conflict(
+        lambda p: p.fit.jit and p.runtime.deterministic,
+        "fit.jit=true with runtime.deterministic=true: XLA gives no such promise",
+        "choose one of them",
+    ),
+)
+
+
+def check(plan: Plan) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+      Refused: for the first row of the table that holds.
+    """
+    for conflict in CONFLICTS:
+        if conflict.when(plan):
+            raise Refused(f"{conflict.why}\n{conflict.instead}")

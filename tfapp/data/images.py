@@ -1,0 +1,578 @@
+"""Image files of any size and orientation: a folder per class, or a CSV of path and label.
+
+Every file is looked at before training, by its content and not by its name. What cannot be read is dropped with a
+reason, what is turned by EXIF is turned back, and copies of a file stay in one part. Images that fit in memory are
+decoded once; others are decoded by the same function in the input pipeline.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tfapp.data import arrays, splits
+from tfapp.data.examples import Data, Dropped, Examples, existing
+from tfapp.errors import Missing, Usage
+from tfapp.settings import Split
+
+Resize = Literal["pad", "crop", "stretch"]
+Part = Literal["train", "validation", "test"]
+
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp"}
+_PARTS: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+_EXIF_ORIENTATION = 0x0112
+# Looking into files waits for the disk.
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image file with its label, before anyone looked inside."""
+
+    path: Path
+    name: str
+    label: str
+    part: Part | None = None
+
+
+def from_folder(
+    folder: str | Path,
+    settings: Split,
+    size: int | tuple[int, int],
+    channels: Literal[1, 3] = 3,
+    resize: Resize = "pad",
+    memory_limit: int | None = None,
+    target: str = "label",
+) -> Data:
+    """Data from a folder that holds one sub-folder a class, or `train/`, `test/` (and `validation/`) folders of those.
+
+    Args:
+      folder: classes are its sub-folders in sorted order; hidden files are skipped.
+      settings: the split of whatever part is not given by such folders.
+      size: height and width in pixels, or one number for both.
+      channels: 3 (RGB) or 1 (grey).
+      resize: pad (whole image, black borders), crop (fill, cut what sticks out), stretch (fill, change proportions).
+      memory_limit: bytes that decoded images may take before they are decoded on the fly instead; None: a quarter
+        of the memory that is free.
+      target: what is predicted, as a person would call it.
+
+    Raises:
+      Missing: no such folder, no image in it, or one class only.
+    """
+    found, dropped = _in_folder(_folder(folder))
+    if not found:
+        raise Missing(
+            f"no image in {folder}\n"
+            "expected one sub-folder a class with JPEG, PNG, GIF or BMP files: "
+            f"{folder}/cat/1.jpg, {folder}/dog/2.jpg, …"
+        )
+    return _data(found, dropped, settings, _reader(size, channels, resize), memory_limit, target, str(folder))
+
+
+def from_csv(
+    path: str | Path,
+    settings: Split,
+    size: int | tuple[int, int],
+    channels: Literal[1, 3] = 3,
+    resize: Resize = "pad",
+    memory_limit: int | None = None,
+    target: str = "label",
+) -> Data:
+    """Data from a CSV of image path and label, the paths relative to the CSV.
+
+    Columns are found by a header with `path`, `label` and perhaps `split` (train, validation or test); without one
+    the first two columns are path and label. Other arguments as `from_folder`.
+
+    Raises:
+      Missing: no such file, no image in it, or one class only.
+      Usage: not a CSV in UTF-8, or a split that is none.
+    """
+    found, dropped = _in_csv(existing(path, "CSV of images"))
+    if not found:
+        raise Missing(f"no image named in {path}\nexpected lines of path,label: cat/1.jpg,cat")
+    return _data(found, dropped, settings, _reader(size, channels, resize), memory_limit, target, str(path))
+
+
+def read_new(reader: Mapping[str, Any], files: Sequence[str | Path]) -> tuple[np.ndarray, list[str], list[Dropped]]:
+    """New images for `predict`: files, folders of files at any depth, and `.npy`/`.npz` arrays of images.
+
+    Args:
+      reader: `Data.reader` of the run, made here or by `arrays.split(kind="image")`.
+
+    Returns:
+      Images [n, height, width, channels] of the reader's dtype, a name for each, and what could not be read.
+
+    Raises:
+      Missing: a file or folder that is not there.
+      Usage: an array that does not fit the model.
+    """
+    stacks, names, dropped = [np.zeros((0, *_shape(reader)), reader["dtype"])], [], []
+    for given in files:
+        path = existing(given, "image file or folder")
+        if path.suffix.lower() in (".npy", ".npz"):
+            features, named, lost = arrays.read_new(reader, [path])
+            stack = np.asarray(features)
+        else:
+            inside = list(_files(path)) if path.is_dir() else [path]
+            found = [Found(file, str(file.relative_to(path.parent)), "") for file in inside]
+            sound, orientations, lost = _scan(found)
+            stack, kept, undecoded = _decode_all(sound, orientations, reader)
+            lost, named = lost + undecoded, [sound[i].name for i in kept]
+        stacks.append(stack)
+        names += named
+        dropped += lost
+    return np.concatenate(stacks), names, dropped
+
+
+def read_labelled(
+    reader: Mapping[str, Any], classes: Sequence[str], path: str | Path
+) -> tuple[Examples, list[Dropped]]:
+    """Images with their labels for `evaluate`, from a folder or a CSV as training takes them.
+
+    Where these are shared out in parts, only the test part is read. Labels that are none of `classes` are dropped.
+
+    Raises:
+      Missing: nothing there.
+    """
+    where = existing(path, "folder or CSV of images")
+    found, dropped = _in_folder(where) if where.is_dir() else _in_csv(where)
+    if any(one.part == "test" for one in found):
+        found = [one for one in found if one.part == "test"]
+    number = {name: i for i, name in enumerate(classes)}
+    dropped += [
+        Dropped(one.name, f"label {one.label!r} was never seen in training") for one in found if one.label not in number
+    ]
+    sound, orientations, lost = _scan([one for one in found if one.label in number])
+    images, kept, undecoded = _decode_all(sound, orientations, reader)
+    labels = np.array([number[sound[i].label] for i in kept], np.int64)
+    names = np.array([sound[i].name for i in kept], object)
+    return Examples(images, labels, names), dropped + lost + undecoded
+
+
+def _reader(size: int | tuple[int, int], channels: int, resize: Resize) -> dict[str, Any]:
+    """What reading new images the same way takes."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return {"height": height, "width": width, "channels": channels, "dtype": "uint8", "resize": resize}
+
+
+def _shape(reader: Mapping[str, Any]) -> tuple[int, int, int]:
+    return reader["height"], reader["width"], reader["channels"]
+
+
+def _data(
+    found: list[Found],
+    dropped: list[Dropped],
+    settings: Split,
+    reader: dict[str, Any],
+    memory_limit: int | None,
+    target: str,
+    where: str,
+) -> Data:
+    """Look at the files, share them out, and decode them where they fit in memory.
+
+    The split is drawn from the files before any is decoded: it does not depend on the memory of the machine.
+    """
+    sound, orientations, lost = _scan(found)
+    dropped = dropped + lost
+    classes = sorted({one.label for one in sound if one.part in (None, "train")})
+    _check_classes(classes, sound, dropped, where)
+    known = np.array([one.label in set(classes) for one in sound])
+    dropped += [
+        Dropped(one.name, f"label {one.label!r} was never seen in training")
+        for one in sound
+        if one.label not in set(classes)
+    ]
+    sound = [one for one, keep in zip(sound, known, strict=True) if keep]
+    examples = Examples(
+        {"path": np.array([str(one.path) for one in sound], object), "orientation": orientations[known]},
+        np.array([classes.index(one.label) for one in sound], np.int64),
+        np.array([one.name for one in sound], object),
+        load=functools.partial(_load, reader),
+    )
+    parts, notes = _share_out(examples, sound, settings, classes)
+    size = len(examples) * int(np.prod(_shape(reader)))
+    shape = "×".join(map(str, _shape(reader)))
+    if size <= (_free_memory() // 4 if memory_limit is None else memory_limit):
+        decoded = [_decoded(part, reader) for part in parts]
+        parts = (decoded[0][0], decoded[1][0], decoded[2][0])
+        dropped += [one for _, lost in decoded for one in lost]
+        how = f"decoded to {shape} in memory ({size / 1e6:,.0f} MB)"
+    else:
+        how = f"decoded to {shape} on the fly ({size / 1e6:,.0f} MB do not fit in memory)"
+    return Data(
+        *parts,
+        task="classification",
+        kind="image",
+        classes=tuple(classes),
+        target=target,
+        reader=reader,
+        dropped=tuple(dropped),
+        notes=(f"{len(examples):,} images in {len(classes)} classes, {how}", *notes),
+    )
+
+
+def _check_classes(classes: list[str], sound: list[Found], dropped: list[Dropped], where: str) -> None:
+    if len(classes) > 1:
+        return
+    first = f"\n{len(dropped):,} files were left out; the first is {dropped[0].name}: {dropped[0].reason}"
+    more = first if dropped else ""
+    if classes:
+        raise Missing(f"only one class, {classes[0]!r}, in {where}: classification needs two{more}")
+    what = "no readable image" if not sound else "no image to train on"
+    raise Missing(f"{what} in {where}{more}")
+
+
+def _share_out(
+    examples: Examples, sound: list[Found], settings: Split, classes: list[str]
+) -> tuple[splits.Parts, tuple[str, ...]]:
+    """The three parts, those the user gave respected, and what is worth saying about copies of files."""
+    copies = _copies(sound)
+    part = np.array([one.part or "train" for one in sound])
+    given = {name: examples.take(np.flatnonzero(part == name)) for name in ("validation", "test") if name in part}
+    rest = np.flatnonzero(part == "train")
+    parts = splits.split_rest(
+        examples.take(rest),
+        settings,
+        "classification",
+        copies[rest],
+        validation=given.get("validation"),
+        test=given.get("test"),
+        classes=classes,
+    )
+    number = {name: i for name, i in zip(examples.features["path"], copies, strict=True)}
+    train, validation, test = (np.array([number[p] for p in part.features["path"]], np.int64) for part in parts)
+    notes = splits.leak_notes(*parts, groups=(train, validation, test))
+    extra = len(copies) - len(np.unique(copies))
+    if extra:
+        notes = (f"{extra:,} images are copies of others (copies are never split up)", *notes)
+    return parts, notes
+
+
+def _load(reader: Mapping[str, Any], features: Mapping[str, Any]):
+    """One example's image inside tf.data, where an error would end the training."""
+    return decode(features["path"], features["orientation"], reader, lenient=True)
+
+
+def _decoded(part: Examples, reader: Mapping[str, Any]) -> tuple[Examples, list[Dropped]]:
+    """The same examples with their images in memory, without those that turn out to be damaged."""
+    paths, orientations = part.features["path"], part.features["orientation"]
+    found = [Found(Path(path), part.name(i), "") for i, path in enumerate(paths)]
+    images, kept, dropped = _decode_all(found, orientations, reader)
+    return replace(part.take(kept), features=images, load=None), dropped
+
+
+def _free_memory() -> int:
+    """Bytes that this process may still take: of the machine, or of its container."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit («max»)
+        pass
+    return max(free, 0)
+
+
+# ---------------------------------------------------------------- finding
+
+
+def _folder(path: str | Path) -> Path:
+    where = existing(path, "image folder")
+    if not where.is_dir():
+        raise Usage(f"not a folder: {path}\nfor a CSV of path,label use config.csv={path}")
+    return where
+
+
+def _in_folder(root: Path) -> tuple[list[Found], list[Dropped]]:
+    """Every visible file below a class folder, sorted by class and name."""
+    below = _subfolders(root)
+    given = {folder: _PARTS[folder.name.lower()] for folder in below if folder.name.lower() in _PARTS}
+    # Classes may be called «train» and «bus»: parts are given only where both are there and hold folders.
+    if not ({"train", "test"} <= set(given.values()) and all(_subfolders(folder) for folder in given)):
+        given = {}
+    homes: Mapping[Path, Part | None] = given or {root: None}
+    found = [
+        Found(file, str(file.relative_to(root)), label.name, part)
+        for home, part in homes.items()
+        for label in _subfolders(home)
+        for file in _files(label)
+    ]
+    if not given:
+        stray: Iterable[Path] = root.iterdir()
+    else:
+        stray = (file for folder in below for file in (folder.iterdir() if folder in given else _files(folder)))
+    dropped = [
+        Dropped(str(file.relative_to(root)), "not in a class folder, so without a label")
+        for file in sorted(stray)
+        if file.is_file() and file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
+    ]
+    return found, dropped
+
+
+def _in_csv(path: Path) -> tuple[list[Found], list[Dropped]]:
+    """Every line with a path and a label, in the order of the file."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            lines = [(rows.line_num, row) for row in rows]
+    except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
+        raise Usage(f"cannot read {path} as a CSV in UTF-8: {error}") from None
+    lines = [(number, [cell.strip() for cell in row]) for number, row in lines if any(cell.strip() for cell in row)]
+    header = [cell.lower() for cell in lines[0][1]] if lines else []
+    columns = {"path": 0, "label": 1}
+    if {"path", "label"} <= set(header):
+        columns = {name: header.index(name) for name in ("path", "label", "split") if name in header}
+        lines = lines[1:]
+    found, dropped = [], []
+    for number, row in lines:
+        cells = {name: row[at] if at < len(row) else "" for name, at in columns.items()}
+        name = cells["path"] or f"{path.name}:{number}"
+        if not cells["path"] or not cells["label"]:
+            dropped.append(Dropped(name, f"line {number} has no {'label' if cells['path'] else 'path'}"))
+            continue
+        part = cells.get("split", "").lower()
+        if part and part not in _PARTS:
+            raise Usage(f"{path}, line {number}: split {part!r}\nallowed: train, validation, test, or nothing")
+        found.append(Found(path.parent / cells["path"], name, cells["label"], _PARTS.get(part)))
+    return found, dropped
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """Visible files at any depth, in sorted order."""
+    for one in sorted(folder.iterdir()):
+        if one.name.startswith("."):
+            continue
+        if one.is_file():
+            yield one
+        elif one.is_dir() and not one.is_symlink():
+            yield from _files(one)
+
+
+# ---------------------------------------------------------------- looking inside
+
+
+def _scan(found: Sequence[Found]) -> tuple[list[Found], np.ndarray, list[Dropped]]:
+    """The files that are images, their EXIF orientations (int32, 1 to 8), and the others with reasons."""
+    # Filters of warnings are the process's own: set here once, not in the threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
+        warnings.simplefilter("ignore")
+        seen = list(pool.map(lambda one: inspect(one.path), found))
+    sound = [one for one, what in zip(found, seen, strict=True) if isinstance(what, int)]
+    orientations = np.array([what for what in seen if isinstance(what, int)], np.int32)
+    return sound, orientations, [Dropped(o.name, w) for o, w in zip(found, seen, strict=True) if isinstance(w, str)]
+
+
+def inspect(path: Path) -> int | str:
+    """The EXIF orientation (1 to 8) of an image file that looks whole, or the reason why it cannot be used.
+
+    Reads the header and the end of a JPEG, GIF or BMP, and the checksums of a PNG; decodes nothing.
+    """
+    from PIL import Image
+
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            return "the file is empty"
+        with Image.open(path, formats=_FORMATS) as image:
+            form = image.format
+            # Where a PNG has no EXIF before its pixels, asking for it would decode them.
+            asked = form != "PNG" or "exif" in image.info
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if asked else 1
+            if form == "PNG":
+                image.verify()
+            elif form == "BMP" and image.tile[0].codec_name == "raw":
+                tile: Any = image.tile[0]
+                if size < tile.offset + tile.args[1] * image.height:
+                    return "truncated BMP"
+        if form not in ("PNG", "BMP") and not _ends_whole(path, size, form == "GIF"):
+            return f"truncated {'GIF' if form == 'GIF' else 'JPEG'}"
+    except FileNotFoundError:
+        return "file not found"
+    except PermissionError:
+        return "no permission to read it"
+    except Image.UnidentifiedImageError:
+        return "not a JPEG, PNG, GIF or BMP image"
+    except Exception as error:  # a damaged file can make its parser raise anything
+        return f"damaged image: {error or type(error).__name__}"
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _ends_whole(path: Path, size: int, gif: bool) -> bool:
+    """Whether a GIF or JPEG file holds the end marker of its format, looked for in the last 64 KB first."""
+    with path.open("rb") as file:
+        file.seek(-min(size, 1 << 16), os.SEEK_END)
+        tail = file.read()
+        if gif:
+            return tail.rstrip(b"\0").endswith(b";")
+        if b"\xff\xd9" not in tail:
+            # Phones append long trailers, mostly zeros.
+            file.seek(0)
+            tail = file.read()
+    # An end marker before the last start of scan is that of an embedded thumbnail.
+    return tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda")
+
+
+def _copies(found: Sequence[Found]) -> np.ndarray:
+    """A number for each file, equal for files of equal bytes. Only files of equal size are read."""
+    by_size = defaultdict(list)
+    for i, one in enumerate(found):
+        by_size[one.path.stat().st_size].append(i)
+    number = np.arange(len(found))
+    alike = [i for same in by_size.values() if len(same) > 1 for i in same]
+    first: dict[bytes, int] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for i, digest in zip(alike, pool.map(lambda i: _digest(found[i].path), alike), strict=True):
+            number[i] = first.setdefault(digest, i)
+    return number
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file_digest(file, "blake2b").digest()
+
+
+# ---------------------------------------------------------------- decoding
+
+
+def decode(path, orientation, reader: Mapping[str, Any], lenient: bool = False):
+    """One image file as the tensor the model takes; runs eagerly and in tf.data.
+
+    Args:
+      path: string tensor.
+      orientation: EXIF orientation, integer tensor, 1 to 8.
+      reader: height, width, channels, dtype, resize, and perhaps scale.
+      lenient: fill the missing end of a truncated JPEG instead of raising.
+
+    Returns:
+      [height, width, channels] of the reader's dtype, 0 to 255 (times scale).
+    """
+    import tensorflow as tf
+
+    content = tf.io.read_file(path)
+    image = _turned(_pixels(content, lenient), orientation)
+    image = _resized(image, reader["height"], reader["width"], reader["resize"])
+    if reader["channels"] == 1:
+        image = tf.image.rgb_to_grayscale(image)
+    image = image * reader.get("scale", 1.0)
+    if np.dtype(reader["dtype"]).kind in "iu":
+        image = tf.clip_by_value(tf.round(image), 0.0, 255.0)
+    return tf.cast(image, reader["dtype"])
+
+
+def _pixels(content, lenient: bool):
+    """uint8 RGB of a file's bytes, the first frame of an animation."""
+    import tensorflow as tf
+
+    def jpeg():
+        # The accurate method gives the pixels that other readers give.
+        return tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE", try_recover_truncated=lenient)
+
+    def bmp():
+        # TensorFlow's own reader knows neither palettes nor 16 bits.
+        image = tf.numpy_function(_bmp, [content], tf.uint8, stateful=False)
+        return tf.ensure_shape(image, [None, None, 3])
+
+    def other():
+        return tf.io.decode_image(content, 3, expand_animations=False)
+
+    start = tf.strings.substr(content, 0, 2)
+    return tf.case([(tf.equal(start, b"\xff\xd8"), jpeg), (tf.equal(start, b"BM"), bmp)], default=other)
+
+
+def _bmp(content: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=("BMP",)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _turned(image, orientation):
+    """The image as the camera was held, by the meaning of EXIF's eight orientations."""
+    import tensorflow as tf
+
+    def among(*values):
+        return tf.reduce_any(tf.equal(orientation, values))
+
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    image = tf.cond(among(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.cond(among(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
+
+
+def _resized(image, height: int, width: int, resize: Resize):
+    """float32 [height, width, channels]."""
+    import tensorflow as tf
+
+    if resize == "pad":
+        # tf.image.resize_with_pad gives other pixels in a graph than eagerly (seen with TensorFlow 2.21).
+        size = _fitting(tf.shape(image)[:2], height, width)
+        before = ([height, width] - size) // 2
+        after = [height, width] - size - before
+        image = tf.image.resize(image, size, antialias=True)
+        image = tf.pad(image, [[before[0], after[0]], [before[1], after[1]], [0, 0]])
+    else:
+        if resize == "crop":
+            old = tf.shape(image)[:2]
+            size = _fitting([height, width], old[0], old[1])
+            start = (old - size) // 2
+            image = image[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+        image = tf.image.resize(image, [height, width], antialias=True)
+    return tf.ensure_shape(image, [height, width, 3])
+
+
+def _fitting(size, height, width):
+    """The largest [height, width] with the proportions of `size` that fits in a box, int32, at least 1."""
+    import tensorflow as tf
+
+    size, box = tf.cast(size, tf.float32), tf.cast([height, width], tf.float32)
+    return tf.maximum(tf.cast(tf.round(size * tf.reduce_min(box / size)), tf.int32), 1)
+
+
+def _decode_all(
+    found: Sequence[Found], orientations: np.ndarray, reader: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray, list[Dropped]]:
+    """Decoded images in one array, the indices of those that could be decoded, and the others with reasons."""
+    import tensorflow as tf
+
+    images = np.empty((len(found), *_shape(reader)), reader["dtype"])
+    good = np.zeros(len(found), bool)
+    paths = [str(one.path) for one in found]
+    if found:
+        files = tf.data.Dataset.from_tensor_slices((np.arange(len(found)), paths, orientations))
+        decoded = files.map(lambda i, *one: (i, decode(*one, reader)), tf.data.AUTOTUNE, deterministic=False)
+        for numbers, batch in decoded.ignore_errors().batch(32).as_numpy_iterator():
+            images[numbers], good[numbers] = batch, True
+
+    def reason(i: int) -> str:
+        try:
+            decode(tf.constant(paths[i]), tf.constant(orientations[i]), reader)
+        except tf.errors.OpError as error:
+            return f"damaged image: {' '.join(error.message.split())[:200]}"
+        return "could not be decoded"
+
+    dropped = [Dropped(found[i].name, reason(i)) for i in np.flatnonzero(~good)]
+    return images if good.all() else images[good], np.flatnonzero(good), dropped

@@ -1,0 +1,183 @@
+"""The input pipeline: a step's number alone decides its batch, whatever the number of workers.
+
+Step s of the whole run belongs to epoch s // steps_per_epoch; its rows are a slice of that epoch's order,
+and the order is a stateless function of (seed, epoch). So training can go on from any step, one worker
+and many see the same batches, and every example is seen once an epoch. The last batch of an epoch is
+filled up with rows of weight 0.
+
+Batches are (features, labels, weights) with weights = {"loss": w, "metrics": m}, float32 of shape [b]:
+m is the example's own weight (0 for filling). w is m times the class weight, scaled so that Keras's mean
+over batch_size rows is the mean over the real ones, on any replica's share of the batch: over the step's
+real rows in training; in evaluation over the epoch's, so that the mean of the steps' losses is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfapp.data.examples import Examples
+from tfapp.runtime import Machine
+
+ENDLESS = 2**60
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Examples in the order and the portions in which a run sees them.
+
+    Attributes:
+      examples: what is batched.
+      batch_size: rows of the global batch, over all replicas.
+      seed: of the order and the augmentation.
+      shuffle: a new order each epoch; False keeps the examples' own order.
+      augment: (features of one example, seed int32[2]) -> features, or None.
+      transform: (features of a batch) -> the model's inputs, or None; the preprocessing that was not done
+        beforehand.
+      class_weights: float32 weight of each class in the loss, shape [classes], or None.
+      exact_mean: scale the loss for evaluation (see the module's head).
+    """
+
+    examples: Examples
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = False
+    augment: Callable[[Any, Any], Any] | None = None
+    transform: Callable[[Any], Any] | None = None
+    class_weights: np.ndarray | None = None
+    exact_mean: bool = False
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return math.ceil(len(self.examples) / self.batch_size)
+
+    def indices(self, step: Any, first: Any = 0, rows: int | None = None) -> tuple[Any, Any]:
+        """Which examples a step sees.
+
+        Args:
+          step: number of the step in the whole run, int64 scalar (tensor or not).
+          first, rows: the wanted part of the global batch; by default all of it.
+
+        Returns:
+          (indices into the examples int64 [rows], whether each is real and not filling bool [rows]).
+        """
+        n, steps = len(self.examples), len(self)
+        step = tf.cast(step, tf.int64)
+        places = (step % steps) * self.batch_size + first + tf.range(rows or self.batch_size, dtype=tf.int64)
+        real = places < n
+        places = places % n
+        if self.shuffle:
+            seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), step // steps, 0]), tf.uint32)
+            places = tf.raw_ops.RandomIndexShuffle(index=places, seed=seed, max_index=tf.constant(n - 1, tf.int64))
+        return places, real
+
+    def dataset(self, start: int = 0, replicas: int = 1, offset: int = 0, of: int | None = None) -> Any:
+        """All steps from `start` on, without end, as a tf.data.Dataset for one worker.
+
+        Args:
+          start: number of the first step in the whole run.
+          replicas: replicas of this worker; each takes the next batch of batch_size / of rows.
+          offset: replicas of the workers before this one.
+          of: replicas over all workers.
+        """
+        of = of or replicas
+        rows = self.batch_size // of
+        turns = tf.data.Dataset.range(start * replicas, ENDLESS)
+        if self._by_example:
+            dataset = turns.map(lambda turn: self._rows(turn, replicas, offset, rows)).unbatch()
+            dataset = dataset.map(self._one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            dataset = dataset.batch(rows, drop_remainder=True)
+            if self.transform:
+                dataset = dataset.map(lambda x, y, w: (self.transform(x), y, w), num_parallel_calls=2)
+        else:
+            dataset = turns.map(
+                lambda turn: self._batch(*self._rows(turn, replicas, offset, rows).values()),
+                num_parallel_calls=2,
+                deterministic=True,
+            )
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return dataset.prefetch(4).with_options(options)
+
+    def distributed(self, machine: Machine, start: int = 0) -> Any:
+        """The steps from `start` on as the machine's strategy takes them: each replica its part of each batch."""
+        if machine.replicas == 1:
+            return self.dataset(start)
+        here = machine.replicas // machine.workers
+
+        def share(context: Any) -> Any:
+            return self.dataset(start, here, context.input_pipeline_id * here, machine.replicas)
+
+        return machine.strategy.distribute_datasets_from_function(share)
+
+    @property
+    def _by_example(self) -> bool:
+        return self.augment is not None or self.examples.load is not None
+
+    @cached_property
+    def _held(self) -> dict[str, Any]:
+        """The examples as host tensors: captured by the dataset's functions instead of copied into its graph."""
+        examples = self.examples
+        with tf.device("CPU:0"):
+            weights = np.ones(len(examples), np.float32) if examples.weights is None else examples.weights
+            held = {"features": _tensors(examples.features), "labels": tf.constant(examples.labels)}
+            held["metrics"] = tf.constant(weights, tf.float32)
+            if self.class_weights is not None:
+                weights = weights * self.class_weights[examples.labels]
+            held["loss"] = tf.constant(weights, tf.float32)
+        return held
+
+    def _rows(self, turn: Any, replicas: int, offset: int, rows: int) -> dict[str, Any]:
+        step, replica = turn // replicas, turn % replicas
+        first = (offset + replica) * rows
+        indices, real = self.indices(step, first, rows)
+        if self.exact_mean:
+            scale = len(self) * self.batch_size / tf.cast(len(self.examples), tf.float32)
+        else:
+            left = len(self.examples) - (step % len(self)) * self.batch_size
+            scale = self.batch_size / tf.minimum(left, self.batch_size)
+        return {
+            "index": indices,
+            "real": tf.cast(real, tf.float32),
+            "scale": tf.fill([rows], tf.cast(scale, tf.float32)),
+            "seed": tf.stack(
+                [
+                    tf.fill([rows], tf.cast(step // len(self), tf.int32) + self.seed * 7919 % 2**30),
+                    tf.cast((step % len(self)) * self.batch_size + first, tf.int32) + tf.range(rows),
+                ],
+                axis=1,
+            ),
+        }
+
+    def _batch(self, index: Any, real: Any, scale: Any, seed: Any) -> tuple[Any, Any, Any]:
+        held = self._held
+        features = tf.nest.map_structure(lambda column: tf.gather(column, index), held["features"])
+        weights = {
+            "loss": tf.gather(held["loss"], index) * real * scale,
+            "metrics": tf.gather(held["metrics"], index) * real,
+        }
+        return (
+            self.transform(features) if self.transform and not self._by_example else features,
+            tf.gather(held["labels"], index),
+            weights,
+        )
+
+    def _one(self, row: dict[str, Any]) -> tuple[Any, Any, Any]:
+        features, label, weights = self._batch(*row.values())
+        if self.examples.load is not None:
+            features = self.examples.load(features)
+        if self.augment is not None:
+            features = self.augment(features, row["seed"])
+        return features, label, weights
+
+
+def _tensors(features: Any) -> Any:
+    if isinstance(features, np.ndarray):
+        return tf.constant(features)
+    return {key: _tensors(column) for key, column in features.items()}

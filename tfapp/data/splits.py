@@ -1,0 +1,208 @@
+"""Sharing examples out among training, validation and test so that a score means what it says.
+
+Seeded, stratified by class, and without leaks: examples with equal content, or of the same group (a
+patient, a file and its copies), never end in two parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from tfapp.data.examples import Examples, Task
+from tfapp.errors import Usage
+from tfapp.settings import Split
+
+Parts = tuple[Examples, Examples, Examples]
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+
+def split(
+    examples: Examples,
+    settings: Split,
+    task: Task,
+    groups: np.ndarray | None = None,
+    *,
+    classes: Sequence[str] = (),
+) -> Parts:
+    """Training, validation and test, each in the order of `examples`.
+
+    A share above 0 gets at least one example wherever there are enough different ones. A group much larger than the
+    smallest part, and a class with too few examples for every part, go to training whole.
+
+    Args:
+      examples: to be shared out; equal features stay together.
+      settings: the shares of all examples, the seed, and whether each class keeps its share.
+      task: regression is never stratified.
+      groups: an id for each example, integers or strings, shape [n]; equal ids stay together.
+      classes: names of the class numbers, for messages.
+
+    Raises:
+      Usage: `stratify` is on and a class has too few examples, or there are no classes.
+    """
+    if groups is not None and len(groups) != len(examples):
+        raise ValueError(f"{len(groups)} groups for {len(examples)} examples")
+    part = _draw(_group_numbers(examples, groups), examples.labels, settings, task, classes)
+    train, validation, test = (examples.take(np.flatnonzero(part == which)) for which in (TRAIN, VALIDATION, TEST))
+    return train, validation, test
+
+
+def split_rest(
+    rest: Examples,
+    settings: Split,
+    task: Task,
+    groups: np.ndarray | None = None,
+    *,
+    validation: Examples | None = None,
+    test: Examples | None = None,
+    classes: Sequence[str] = (),
+) -> Parts:
+    """The three parts when the user gave some of them: only what was not given is split off `rest`.
+
+    The shares are of `rest`; given parts come back as they are.
+    """
+    given = {"validation": validation, "test": test}
+    settings = settings.model_copy(update={name: 0.0 for name, part in given.items() if part is not None})
+    train, new_validation, new_test = split(rest, settings, task, groups, classes=classes)
+    return train, new_validation if validation is None else validation, new_test if test is None else test
+
+
+def leak_notes(
+    train: Examples,
+    validation: Examples,
+    test: Examples,
+    groups: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> tuple[str, ...]:
+    """A line for every pair of user-given parts that share equal examples; nothing is removed.
+
+    Args:
+      groups: ids of the examples of the three parts, where equal features do not tell equal content (file paths).
+    """
+    keys = groups if groups is not None else tuple(content(part) for part in (train, validation, test))
+    pairs = ((VALIDATION, TRAIN), (TEST, TRAIN), (TEST, VALIDATION))
+    names = ("training", "validation", "test")
+    notes = []
+    for part, other in pairs:
+        count = int(np.isin(keys[part], keys[other]).sum())
+        if count:
+            notes.append(
+                f"leak: {count:,} of {len(keys[part]):,} {names[part]} examples are also in the {names[other]} part "
+                "(kept as given; scores may be too good)"
+            )
+    return tuple(notes)
+
+
+def content(examples: Examples) -> np.ndarray:
+    """A number for what an example's features hold: equal features, equal number. uint64, shape [n]."""
+    features = examples.features if isinstance(examples.features, Mapping) else {"": examples.features}
+    total = np.zeros(len(examples), np.uint64)
+    for name in sorted(features):
+        total = total * np.uint64(0x9E3779B97F4A7C15) + _hash(features[name])
+    return total
+
+
+def _hash(column: np.ndarray) -> np.ndarray:
+    """uint64 of each row of an array of any shape [n, ...] and dtype."""
+    from pandas.util import hash_array
+
+    if column.ndim == 1:
+        return hash_array(column)
+    if column.dtype == object:
+        cells = column.reshape(len(column), int(np.prod(column.shape[1:])))
+        return content(Examples({str(i): cells[:, i] for i in range(cells.shape[1])}, np.zeros(len(cells))))
+    if column.size == 0:
+        return np.zeros(len(column), np.uint64)
+    rows = np.ascontiguousarray(column).reshape(len(column), -1).view(np.uint8)
+    return np.frombuffer(b"".join(blake2b(row, digest_size=8).digest() for row in rows), np.uint64)
+
+
+def _group_numbers(examples: Examples, groups: np.ndarray | None) -> np.ndarray:
+    """A number 0, 1, … for each example, equal for those that must stay together by content or by group."""
+    _, same = np.unique(content(examples), return_inverse=True)
+    if groups is None or len(same) == 0:
+        return same
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    # An example ties its content to its group; whatever hangs together stays together.
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    nodes = same.max() + 1 + group.max() + 1
+    ties = coo_array((np.ones(len(same), np.int8), (same, same.max() + 1 + group)), shape=(nodes, nodes))
+    _, component = connected_components(ties, directed=False)
+    return component[same]
+
+
+def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, classes: Sequence[str]) -> np.ndarray:
+    """The part of each example, int8, shape [n], drawn group by group."""
+    shares = {which: share for which, share in ((TEST, settings.test), (VALIDATION, settings.validation)) if share}
+    if not shares or len(number) == 0:
+        return np.zeros(len(number), np.int8)
+    _, first, number, sizes = np.unique(number, return_index=True, return_inverse=True, return_counts=True)
+    strata = _strata(labels[first], settings, task, len(shares) + 1, classes)
+    wanted = {which: max(1, int(share * len(number) + 0.5)) for which, share in shares.items()}
+
+    movable = (sizes == 1) | (sizes <= 1.5 * min(wanted.values()))
+    if strata is not None:
+        _, of_class, count = np.unique(strata, return_inverse=True, return_counts=True)
+        movable &= (count > len(shares))[of_class]
+    if movable.sum() <= len(shares):
+        movable[:] = True
+
+    part_of_group = np.zeros(len(sizes), np.int8)
+    pool = np.flatnonzero(movable)
+    keep = 0 if len(pool) < len(sizes) else 1
+    # A generator of its own: a seed of any size, and the second draw goes on where the first stopped.
+    random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(settings.seed)))
+    mean_size = sizes[pool].mean()
+    for left, (which, size) in zip(reversed(range(len(wanted))), wanted.items(), strict=True):
+        count = min(max(1, int(size / mean_size + 0.5)), len(pool) - left - keep)
+        if count <= 0:
+            continue
+        drawn = _pick(pool, count, None if strata is None else strata[pool], random, settings.stratify == "on")
+        part_of_group[drawn] = which
+        pool = np.setdiff1d(pool, drawn)
+    return part_of_group[number]
+
+
+def _strata(labels: np.ndarray, settings: Split, task: Task, parts: int, names: Sequence[str]) -> np.ndarray | None:
+    """The class of each group, where each class is to keep its share; None where it is not."""
+    if settings.stratify == "off":
+        return None
+    if task == "regression":
+        if settings.stratify == "on":
+            raise Usage("stratify=on keeps the share of each class, and regression has none\ntry stratify=auto")
+        return None
+    classes, counts = np.unique(labels, return_counts=True)
+    if settings.stratify == "on" and counts.min() < parts:
+        rarest = int(classes[counts.argmin()])
+        raise Usage(
+            f"stratify=on is impossible: class {names[rarest] if names else rarest!r} has {counts.min()} different "
+            f"example(s), {parts} parts need at least {parts}\ntry stratify=auto, or leave the class out"
+        )
+    return labels
+
+
+def _pick(
+    pool: np.ndarray, count: int, strata: np.ndarray | None, random: np.random.RandomState, must_stratify: bool
+) -> np.ndarray:
+    """`count` members of `pool`, each class by its share where that can be done."""
+    from sklearn.model_selection import train_test_split
+
+    if count >= len(pool):
+        return pool
+    if strata is not None:
+        # A class that the first draw left with one member stays where it is: in training.
+        classes, of_class, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+        shared = (sizes > 1)[of_class]
+        if (sizes > 1).sum() <= min(count, shared.sum() - count):
+            _, drawn = train_test_split(pool[shared], test_size=count, random_state=random, stratify=strata[shared])
+            return drawn
+        if must_stratify:
+            raise Usage(
+                f"stratify=on is impossible: a part of {count} example(s) cannot hold all {len(classes)} classes\n"
+                "try stratify=auto, or a larger share"
+            )
+    _, drawn = train_test_split(pool, test_size=count, random_state=random)
+    return drawn

@@ -1,0 +1,69 @@
+"""Heavy imports of a recipe, put off until something of theirs is used.
+
+A recipe writes `import tf_keras as keras` at its top like any Keras code, and yet `tfapp recipes` or a
+mistyped key answers at once, without the seconds that TensorFlow takes to load.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+HEAVY = {"numpy", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"}
+OURS = "tfapp.data."
+
+
+class Deferred(ModuleType):
+    """Stands for a module, and imports it at the first use of an attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and not (name == "__path__" and "__ready__" in vars(self)):
+            raise AttributeError(name)  # The import system asks for these; a recipe does not.
+        # A heavy module's own imports must be real ones.
+        _withdraw()
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+class _Finder:
+    """Gives a Deferred for the heavy modules that are not loaded yet."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name in HEAVY or (name.startswith(OURS) and name.count(".") == 2 and name != "tfapp.data.examples"):
+            return importlib.machinery.ModuleSpec(name, _Finder)  # type: ignore[arg-type]
+        return None
+
+    @staticmethod
+    def create_module(spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return Deferred(spec.name)
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        # From here on `__path__` is asked for only by `import sklearn.datasets`, which needs the real package.
+        vars(module)["__ready__"] = True
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """While this holds, `import tensorflow` and the like bind a Deferred."""
+    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        _withdraw()
+
+
+def _withdraw() -> None:
+    if _Finder in sys.meta_path:
+        sys.meta_path.remove(_Finder)  # type: ignore[arg-type]
+    for name in [name for name, module in sys.modules.items() if isinstance(module, Deferred)]:
+        del sys.modules[name]
+        parent, _, child = name.rpartition(".")
+        # The import system has set it on its package, where the real one belongs.
+        if parent and isinstance(vars(sys.modules[parent]).get(child), Deferred):
+            delattr(sys.modules[parent], child)

@@ -1,0 +1,200 @@
+"""What ships: one model from raw features to probabilities or values, as SavedModel, .keras and TFLite."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from tfapp.data.examples import Examples
+from tfapp.errors import Failed, Refused, Usage
+from tfapp.preprocess import Preprocess, batches_of
+from tfapp.run import Run, writing, writing_folder
+
+
+def whole(preprocess: Preprocess, model: keras.Model, task: str) -> keras.Model:
+    """Preprocessing, model and float32 softmax as one model: raw features in, probabilities [n, classes] or values [n, 1] out."""
+    raw = preprocess.raw_inputs()
+    outputs = model(preprocess(raw), training=False)
+    if task == "classification":
+        outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(outputs)
+    return keras.Model(raw, outputs, name="tfapp_model")
+
+
+def save(model: keras.Model, folder: Path) -> None:
+    """Write `model/` (SavedModel with the signature serving_default) and `model.keras` into a run's folder."""
+    with writing_folder(folder / "model") as aside:
+        saved_model(model, aside)
+    with writing(folder / "model.keras") as file:
+        # Keras looks at the name's ending to choose the format, so it gets a name of its own.
+        aside = folder / ".model.part.keras"
+        try:
+            model.save(aside)
+            file.write(aside.read_bytes())
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def saved_model(model: keras.Model, path: Path) -> None:
+    """Write a SavedModel whose serving_default takes the raw features by name and gives `outputs`."""
+    module = tf.Module()
+    module.model = model
+    specs = {name: tf.TensorSpec(t.shape, t.dtype, name=name) for name, t in _named_inputs(model).items()}
+
+    @tf.function(input_signature=[specs])
+    def serve(features: dict[str, Any]) -> dict[str, Any]:
+        return {"outputs": model(features if isinstance(model.input, dict) else features["inputs"], training=False)}
+
+    # A signature takes its inputs as keywords; the dict function gives them their names.
+    module.serve = serve
+    concrete = serve.get_concrete_function()
+    tf.saved_model.save(module, str(path), signatures={"serving_default": concrete})
+
+
+def tflite(folder: Path, path: Path) -> Path:
+    """Convert the run's model to TFLite, with the float32 weights as they are.
+
+    Raises:
+      Refused: the model has operations that TFLite lacks (strings and lookups).
+    """
+    model = load_keras(folder / "model.keras")
+    if any(t.dtype == tf.string for t in tf.nest.flatten(model.input)):
+        raise Refused(
+            "this model takes text, and TFLite has no string operations\nexport it with --format savedmodel or keras"
+        )
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    try:
+        content = converter.convert()
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Refused(
+            f"the TFLite converter refuses this model: {reason}\nexport it with --format savedmodel or keras"
+        ) from error
+    with writing(path) as file:
+        file.write(content)
+    return path
+
+
+def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
+    """Write a finished run's model as `kind` (savedmodel, keras, tflite) to `path`, load it back and check it.
+
+    Returns:
+      Its path, bytes, and the largest difference of its outputs from the run's own on random inputs.
+
+    Raises:
+      Usage: there is something already. Refused: TFLite cannot hold this model.
+    """
+    if path.exists():
+        raise Usage(f"{path} exists already, and is left as it is\nwrite elsewhere with --output")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "tflite":
+        tflite(run.folder, path)
+        written = _tflite_call(path)
+    elif kind == "keras":
+        with writing(path) as file:
+            file.write(run.file("model.keras").read_bytes())
+        model = load_keras(path)
+        written = lambda features: model(features, training=False).numpy()
+    else:
+        with writing_folder(path) as aside:
+            shutil.copytree(run.file("model"), aside)
+        written = load_saved(path)
+    sample = _sample(load_keras(run.file("model.keras")), 16)
+    difference = float(np.max(np.abs(written(sample) - load(run.folder)(sample))))
+    return {"path": str(path), "bytes": _bytes(path), "checked": 16, "max_difference": difference}
+
+
+def load_keras(path: Path) -> keras.Model:
+    """The saved .keras model, in safe mode: nothing that the file says is executed."""
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise Failed(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+
+
+def load(folder: Path) -> Any:
+    """The run's SavedModel as a function: a batch of raw features (array, or dict of arrays) -> float32 outputs.
+
+    Raises:
+      Failed: it cannot be read.
+    """
+    return load_saved(folder / "model")
+
+
+def load_saved(path: Path) -> Any:
+    """A SavedModel of ours as a function, as `load` gives it."""
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise Failed(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    serve = loaded.signatures["serving_default"]
+
+    def call(features: Any) -> np.ndarray:
+        named = features if isinstance(features, dict) else {"inputs": features}
+        return serve(**{name: tf.convert_to_tensor(value) for name, value in named.items()})["outputs"].numpy()
+
+    # The signature's function dies with the object that it came from.
+    call.model = loaded  # type: ignore[attr-defined]
+    return call
+
+
+def predict(call: Any, examples: Examples, batch_size: int = 256) -> np.ndarray:
+    """Outputs of the exported model for all examples, float32 [n, outputs]."""
+    parts = [call(batch) for batch in raw_batches(examples, batch_size)]
+    return np.concatenate(parts)
+
+
+def raw_batches(examples: Examples, batch_size: int) -> Any:
+    """The examples' raw features as the exported model takes them, in portions."""
+    if examples.load is None:
+        return batches_of(examples.features, batch_size)
+    features = tf.nest.map_structure(tf.constant, examples.features)
+    dataset = tf.data.Dataset.from_tensor_slices(features)
+    return dataset.map(examples.load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+
+def _tflite_call(path: Path) -> Any:
+    """A TFLite file as a function, through the LiteRT interpreter."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+
+    def call(features: Any) -> np.ndarray:
+        named = features if isinstance(features, dict) else {"inputs": features}
+        return np.concatenate(
+            [
+                next(iter(runner(**{name: value[[row]] for name, value in named.items()}).values()))
+                for row in range(len(next(iter(named.values()))))
+            ]
+        )
+
+    return call
+
+
+def _sample(model: keras.Model, n: int) -> Any:
+    """Random raw features that the model takes, to compare two forms of it."""
+    random = np.random.default_rng(0)
+
+    def draw(tensor: Any) -> np.ndarray:
+        shape = (n, *(size or 1 for size in tensor.shape[1:]))
+        if tensor.dtype == tf.string:
+            return np.full(shape, b"some words", object)
+        if tensor.dtype.is_integer:
+            return random.integers(0, 2, shape).astype(tensor.dtype.as_numpy_dtype)
+        return random.random(shape).astype(tensor.dtype.as_numpy_dtype)
+
+    return tf.nest.map_structure(draw, model.input)
+
+
+def _bytes(path: Path) -> int:
+    return (
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    )
+
+
+def _named_inputs(model: keras.Model) -> dict[str, Any]:
+    return model.input if isinstance(model.input, dict) else {"inputs": model.input}

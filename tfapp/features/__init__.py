@@ -1,0 +1,32 @@
+"""What can be added to a training: one file a feature, one field here, one section in the plan.
+
+A feature is a frozen group of settings with `apply(job) -> job`. `fit` knows none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from tfapp.features.average import Average
+from tfapp.features.regularize import Regularize
+from tfapp.settings import Settings
+
+if TYPE_CHECKING:
+    from tfapp.job import Job
+
+
+class Features(Settings):
+    """Every feature, in the order in which they are applied; none is on unless its section is given."""
+
+    regularize: Regularize | None = Field(None, description="L1, L2, weight decay, label smoothing")
+    average: Average | None = Field(None, description="moving average of the weights")
+
+
+def apply(features: Features, job: Job) -> Job:
+    """The job with every feature that was asked for, in declared order."""
+    for name in Features.model_fields:
+        feature = getattr(features, name)
+        job = feature.apply(job) if feature is not None else job
+    return job

@@ -1,0 +1,180 @@
+"""Job: everything that fit() needs, as one value that features can change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from tfapp.data.examples import Data
+from tfapp.data.pipeline import Batches
+from tfapp.errors import Failed, Refused
+from tfapp.optimizers import planned
+from tfapp.plan import Plan
+from tfapp.preprocess import Preprocess
+from tfapp.runtime import Machine
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, ready to run.
+
+    Attributes:
+      plan, machine, data: what was asked for, where it runs, on what.
+      preprocess: from raw features to the model's inputs; part of the exported model.
+      model: from inputs to float32 logits (classification) or values (regression), not compiled.
+      optimizer, loss, metrics: as Keras takes them; the optimizer is not built.
+      train, validation: the batches; validation is None where there are no such examples.
+      callbacks: what features add, in the order in which it is called.
+      unwrap: what makes the trained model plain again, called in reverse order.
+    """
+
+    plan: Plan
+    machine: Machine
+    data: Data
+    preprocess: Preprocess
+    model: keras.Model
+    optimizer: Any
+    loss: Any
+    metrics: tuple[Any, ...]
+    train: Batches
+    validation: Batches | None
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
+    unwrap: tuple[Callable[[keras.Model], keras.Model], ...] = ()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        fit = self.plan.fit
+        return min(fit.steps or fit.epochs * len(self.train), fit.epochs * len(self.train))
+
+    @property
+    def monitor(self) -> str:
+        """The value that decides what is best: as planned, or the loss where there is no validation."""
+        return self.plan.fit.monitor if self.validation else self.plan.fit.monitor.removeprefix("val_")
+
+
+def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
+    """The recipe's data, model and training as one job, before any feature; called in the strategy's scope.
+
+    Raises:
+      Refused: the global batch cannot be shared out evenly. Failed: the model does not fit the data.
+    """
+    _shareable(plan.fit.batch_size, machine.replicas)
+    preprocess = Preprocess.of(recipe, plan.config, data)
+    inputs = preprocess.inputs()
+    model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
+    training = recipe.training(plan.config, data)
+    train, validation = _batches(plan, recipe, data, preprocess)
+    job = Job(
+        plan=plan,
+        machine=machine,
+        data=data,
+        preprocess=preprocess,
+        model=model,
+        optimizer=training.optimizer,
+        loss=training.loss,
+        metrics=tuple(training.metrics),
+        train=train,
+        validation=validation,
+    )
+    return replace(job, optimizer=planned(job.optimizer, plan.fit, len(train), job.total_steps))
+
+
+def count_each_example_once(model: keras.Model) -> None:
+    """Let a compiled model take the pipeline's two kinds of weights: one for the loss, one for the metrics."""
+
+    def compute_loss(self, x, y, y_pred, weights):
+        return type(self).compute_loss(self, x, y, y_pred, weights["loss"])
+
+    def compute_metrics(self, x, y, y_pred, weights):
+        return type(self).compute_metrics(self, x, y, y_pred, weights["metrics"])
+
+    model.compute_loss = MethodType(compute_loss, model)
+    model.compute_metrics = MethodType(compute_metrics, model)
+
+
+def forget_training(model: keras.Model) -> keras.Model:
+    """Take optimizer, loss and metrics off a trained model, which would be saved with it (Adam's are twice its size)."""
+    del model.compute_loss, model.compute_metrics
+    model.optimizer = model.compiled_loss = model.compiled_metrics = None
+    model._delete_tracking("optimizer")  # Keras keeps it for saving even where the attribute is None.
+    model._is_compiled = False
+    return model
+
+
+def _shareable(batch_size: int, replicas: int) -> None:
+    if batch_size % replicas:
+        below, above = batch_size // replicas * replicas, (batch_size // replicas + 1) * replicas
+        raise Refused(
+            f"fit.batch_size={batch_size} is global and cannot be shared out evenly among {replicas} replicas\n"
+            f"use fit.batch_size={above}" + (f" or {below}" if below else "")
+        )
+
+
+def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
+    if not isinstance(model, keras.Model):
+        raise Failed(
+            f"the recipe's model() gave {type(model).__name__}, not a tf_keras Model\n"
+            "recipes import tf_keras as keras; models of Keras 3 (import keras) do not train here"
+        )
+    outputs = model(inputs)
+    if tuple(outputs.shape[1:]) != (data.outputs,):
+        raise Failed(
+            f"the recipe's model gives {tuple(outputs.shape[1:])} an example, but {data.target!r} needs "
+            f"({data.outputs},): {'a logit a class' if data.classes else 'one value'}\n"
+            "end the model in keras.layers.Dense(data.outputs)"
+        )
+    if outputs.dtype != "float32":
+        # Softmax and loss in 16 bits lose what mixed precision is meant to keep.
+        outputs = keras.layers.Activation("linear", dtype="float32", name="float32")(outputs)
+        model = keras.Model(inputs, outputs, name=model.name)
+    return model
+
+
+def _batches(plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess) -> tuple[Batches, Batches | None]:
+    fit, seed = plan.fit, plan.runtime.seed
+    augment = recipe.augment(plan.config) if hasattr(recipe, "augment") else None
+    train = Batches(data.train, fit.batch_size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
+    validation = Batches(data.validation, fit.batch_size, exact_mean=True) if len(data.validation) else None
+    return preprocess.before(train), preprocess.before(validation) if validation else None
+
+
+def _class_weights(plan: Plan, data: Data) -> np.ndarray | None:
+    if plan.fit.class_weight == "none":
+        return None
+    if data.task != "classification":
+        raise Refused(
+            f"fit.class_weight={plan.fit.class_weight} on a {data.task} task, which has no classes\n"
+            "leave it out: fit.class_weight=none"
+        )
+    counts = np.bincount(data.train.labels, minlength=data.outputs)
+    return (len(data.train) / (data.outputs * np.maximum(counts, 1))).astype(np.float32)
+
+
+def announce(job: Job, say: Callable[[str], None]) -> None:
+    """Say what is about to be trained, on what, and how a batch is shared out."""
+    data, plan, machine = job.data, job.plan, job.machine
+    for note in data.notes:
+        say(note)
+    if data.dropped:
+        first = data.dropped[0]
+        say(f"left out {len(data.dropped)} examples, as {first.name} ({first.reason}); all are in dropped.csv")
+    what = f"{len(data.classes)} classes" if data.classes else "regression"
+    say(
+        f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test examples; "
+        f"{what} of {data.target}"
+    )
+    replicas = (
+        f"{machine.replicas} replicas × {plan.fit.batch_size // machine.replicas}"
+        if machine.replicas > 1
+        else "1 replica"
+    )
+    say(
+        f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {plan.fit.batch_size} "
+        f"({replicas}), {len(job.train)} steps an epoch, {job.total_steps:,} steps at most"
+    )

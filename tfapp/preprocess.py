@@ -1,0 +1,104 @@
+"""The way from raw features to the model's inputs: adapted on training data, done once, shipped with the model.
+
+It stands apart from the trained model so that string and lookup layers run once instead of each epoch
+(and never on an accelerator), pruning and quantisation never meet them, and yet the exported model takes
+raw rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import psutil
+import tensorflow as tf
+import tf_keras as keras
+
+from tfapp.data.examples import Data, Examples
+from tfapp.data.pipeline import Batches
+from tfapp.settings import Settings
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From raw features to inputs.
+
+    Attributes:
+      raw: tf.TensorSpec (or a dict of them, in the features' own structure) of a batch of raw features.
+      model: raw -> inputs; None where the recipe has no preprocess.
+    """
+
+    raw: Any
+    model: keras.Model | None
+
+    @classmethod
+    def of(cls, recipe: ModuleType, config: Settings, data: Data) -> Preprocess:
+        """The recipe's preprocess(), adapted on the training part alone."""
+        model = recipe.preprocess(config, data) if hasattr(recipe, "preprocess") else None
+        return cls(_raw(data.train, model), model)
+
+    def __call__(self, features: Any) -> Any:
+        """A batch of raw features as a batch of inputs."""
+        return features if self.model is None else self.model(features, training=False)
+
+    def inputs(self) -> Any:
+        """Fresh keras.Input(s) for the model that trains."""
+        if self.model is None:
+            return tf.nest.map_structure(lambda spec: keras.Input(spec.shape[1:], dtype=spec.dtype), self.raw)
+        return _inputs(self.model.output)
+
+    def raw_inputs(self) -> Any:
+        """Fresh keras.Input(s) for the exported model, named after the features."""
+        if isinstance(self.raw, dict):
+            return {name: keras.Input(s.shape[1:], dtype=s.dtype, name=name) for name, s in self.raw.items()}
+        return keras.Input(self.raw.shape[1:], dtype=self.raw.dtype, name="inputs")
+
+    def before(self, batches: Batches) -> Batches:
+        """The batches with the preprocessing done beforehand where its result fits in memory, else batch by batch.
+
+        Random augmentation comes before preprocessing, so with it nothing can be done beforehand.
+        """
+        if self.model is None:
+            return batches
+        if batches.augment is not None or batches.examples.load is not None:
+            return replace(batches, transform=self)
+        rows = sum(
+            np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output)
+        )
+        if rows * len(batches.examples) > psutil.virtual_memory().available // 4:
+            return replace(batches, transform=self)
+        return replace(batches, examples=self.apply(batches.examples))
+
+    def apply(self, examples: Examples, batch_size: int = 1024) -> Examples:
+        """The examples with their features preprocessed, in memory."""
+        step = tf.function(self.__call__, reduce_retracing=True)
+        parts = [tf.nest.map_structure(np.asarray, step(batch)) for batch in batches_of(examples.features, batch_size)]
+        return replace(examples, features=tf.nest.map_structure(lambda *part: np.concatenate(part), *parts))
+
+
+def batches_of(features: Any, batch_size: int) -> Iterator[Any]:
+    """Raw features in portions of at most batch_size rows, as tensors."""
+    features = dict(features) if isinstance(features, Mapping) else features
+
+    def rows(start: int) -> Any:
+        return tf.nest.map_structure(lambda column: tf.constant(column[start : start + batch_size]), features)
+
+    return map(rows, range(0, len(tf.nest.flatten(features)[0]), batch_size))
+
+
+def _inputs(tensors: Any) -> Any:
+    if isinstance(tensors, dict):
+        return {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in tensors.items()}
+    return keras.Input(tensors.shape[1:], dtype=tensors.dtype)
+
+
+def _raw(examples: Examples, model: keras.Model | None) -> Any:
+    """What a batch of features looks like, from one example."""
+    first = tf.nest.map_structure(lambda column: tf.constant(column[:1]), examples.features)
+    if examples.load is not None:
+        one = examples.load(tf.nest.map_structure(lambda column: column[0], first))
+        first = tf.nest.map_structure(lambda value: value[None], one)
+    return tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), first)

@@ -1,0 +1,261 @@
+"""The run directory: how one is named, opened, written whole or not at all, and read back."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import yaml
+
+from tfapp import environment
+from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
+from tfapp.plan import Plan, difference
+
+if TYPE_CHECKING:
+    from tfapp.data.examples import Data
+    from tfapp.runtime import Machine
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder.
+
+    It holds plan.yaml, run.json (status and times), environment.json, data.json, metrics.csv, dropped.csv,
+    tensorboard/, checkpoints/, model/ (SavedModel), model.keras, report.json, report.html and logs/.
+    """
+
+    folder: Path
+
+    def file(self, name: str) -> Path:
+        """The path of one of the run's files."""
+        return self.folder / name
+
+    def read(self, name: str) -> dict[str, Any]:
+        """One of the run's JSON files, {} when it is not there yet."""
+        try:
+            return json.loads(self.file(name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise Missing(f"{self.file(name)} is damaged: {error}") from None
+
+    def write(self, name: str, value: Any) -> Path:
+        """Write one of the run's JSON files, whole."""
+        return write_text(self.file(name), json.dumps(value, indent=1, ensure_ascii=False))
+
+    def note(self, **facts: Any) -> None:
+        """Change facts of run.json: status, seconds, …"""
+        self.write("run.json", {**self.read("run.json"), **facts})
+
+    @property
+    def status(self) -> str:
+        """running, stopped, failed or finished; «running» also after a kill that nothing could note."""
+        return self.read("run.json").get("status", "new")
+
+    def describe(self, data: Data) -> None:
+        """Write data.json, which is all that reading new files needs, and dropped.csv, which names what was left out."""
+        self.write(
+            "data.json",
+            {
+                "task": data.task,
+                "kind": data.kind,
+                "classes": list(data.classes),
+                "target": data.target,
+                "reader": dict(data.reader),
+            },
+        )
+        rows = io.StringIO()
+        csv.writer(rows).writerows([("name", "reason"), *((one.name, one.reason) for one in data.dropped)])
+        write_text(self.file("dropped.csv"), rows.getvalue())
+
+    def log(self, machine: Machine) -> Path:
+        """This worker's own log file."""
+        return self.file(f"logs/worker-{machine.worker}.log")
+
+    @contextmanager
+    def recorded(self, machine: Machine) -> Iterator[None]:
+        """Keep others out of the run and note how it goes: running, then finished, stopped or failed.
+
+        Raises:
+          Usage: another process is at it.
+        """
+        if not machine.chief:
+            yield
+            return
+        with held(self):
+            self.note(status="running")
+            self.write("environment.json", environment.describe())
+            try:
+                yield
+            except (Interrupted, Preempted, KeyboardInterrupt):
+                self.note(status="stopped")
+                raise
+            except Exception as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                with suppress(OSError):  # The disk may be what failed.
+                    self.note(status="failed", reason=reason)
+                raise
+            self.note(status="finished", finished=now())
+
+    def finished(self) -> None:
+        """Make sure that there is a model to work with.
+
+        Raises:
+          Missing: the run has none yet, with the command that finishes it.
+        """
+        if self.status != "finished":
+            raise Missing(
+                f"{self.folder} is not finished (it is {self.status}), so it has no model yet\n"
+                f"go on with it: tfapp train -c {self.file('plan.yaml')} --run {self.folder}"
+            )
+
+    def plan(self) -> dict[str, Any]:
+        """The saved plan as nested plain values.
+
+        Raises:
+          Missing: there is none, so this is no run.
+        """
+        try:
+            return yaml.safe_load(self.file("plan.yaml").read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise Missing(
+                f"{self.folder} is not a run: it has no plan.yaml\nlist the runs that there are: tfapp runs"
+            ) from None
+
+
+def root() -> Path:
+    """Where runs are kept: TFAPP_RUNS, or runs/ in the current folder."""
+    return Path(os.environ.get("TFAPP_RUNS") or "runs")
+
+
+def place(plan: Plan, defaults: Plan) -> Path:
+    """Where this plan's run is when the user names none: the same plan always gets the same folder."""
+    name = Path(plan.recipe).stem
+    if plan == defaults:
+        return root() / name
+    digest = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
+    return root() / f"{name}-{digest[:6]}"
+
+
+def find(word: str) -> Run:
+    """A run by its folder, or by its name under the runs' root.
+
+    Raises:
+      Missing: neither is there, with the nearest name.
+    """
+    for folder in (Path(word), root() / word):
+        if (folder / "plan.yaml").exists():
+            return Run(folder)
+    known = [run.folder.name for run in every()]
+    hint = nearest(word, known) if known else "train one: tfapp train digits"
+    raise Missing(f"no run {word!r} here or in {root()}/\n{hint}")
+
+
+def every() -> list[Run]:
+    """All runs under the root, newest first."""
+    found = [Run(path.parent) for path in root().glob("*/plan.yaml")] if root().is_dir() else []
+    return sorted(found, key=lambda run: run.read("run.json").get("started", ""), reverse=True)
+
+
+def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> Run:
+    """Open the folder for this plan: a new run, or the unfinished one of the same plan.
+
+    Raises:
+      Usage: the folder holds another plan's run, with the difference. PermissionError, OSError: from the disk.
+    """
+    run = Run(folder)
+    if fresh and folder.exists():
+        _move_aside(folder)
+    if run.file("plan.yaml").exists():
+        changes = difference(run.plan(), plan.model_dump(mode="json"))
+        if run.read("run.json").get("recipe_sha256", recipe_digest) != recipe_digest:
+            changes.append("the recipe's file has changed since this run began")
+        if changes:
+            raise Usage(
+                f"{folder} holds the run of another plan: {'; '.join(changes[:4])}{' …' if len(changes) > 4 else ''}\n"
+                "train elsewhere with --run FOLDER, or set that run aside with --fresh"
+            )
+        return run
+    if folder.exists() and any(folder.iterdir()):
+        raise Usage(f"{folder} is not empty and is no run\ngive --run a new or empty folder")
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
+    write_text(run.file("plan.yaml"), plan.to_yaml())
+    return run
+
+
+@contextmanager
+def held(run: Run) -> Iterator[None]:
+    """Keep a second process out of the same run.
+
+    Raises:
+      Usage: another process is at it.
+    """
+    with open(run.file(".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Usage(
+                f"another process is training in {run.folder}\nwait for it, or train elsewhere with --run FOLDER"
+            ) from None
+        yield
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears whole or not at all: written aside, flushed to the disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(aside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, whole."""
+    with writing(path) as file:
+        file.write(text.encode("utf-8"))
+    return path
+
+
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears whole or not at all; one that was there is replaced at the end."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        if path.exists():
+            path.rename(old)
+        aside.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _move_aside(folder: Path) -> None:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    folder.rename(aside)

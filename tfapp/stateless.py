@@ -1,0 +1,106 @@
+"""Dropout and noise as functions of (seed, layer, step, row), so that they resume and spread exactly.
+
+A Keras layer draws from its `_random_generator`. While a model trains, each such layer gets a generator
+of this kind: what it draws depends on the optimizer's step, which is in every checkpoint, and on the
+row's place in the *global* batch. Training that goes on from a checkpoint drops what it would have
+dropped, and two workers drop what one would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+
+class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
+    """Stands in for tf_keras's RandomGenerator in one layer of one training.
+
+    Draws come from the Philox counter generator (Salmon et al. 2011): key = (seed, layer), high half of the
+    counter = the step, low half = the row's offset. So a row's draws do not depend on which replica holds it.
+    """
+
+    # Keras writes the kind of generator into a saved layer's config; the layer's own is put back before that.
+    _rng_type = "legacy_stateful"
+
+    def __init__(self, seed: int, layer: int, step: tf.Variable):
+        self._key = (seed << 32) + (layer << 8)
+        self._step = step
+        self._calls = 0
+
+    def _maybe_init(self) -> None:
+        """Nothing to make: there is no state."""
+
+    def uniform(self, shape: Any) -> tf.Tensor:
+        """float32 in [0, 1) of the given shape, whose first axis is this replica's rows of the batch."""
+        shape = tf.convert_to_tensor(shape, tf.int32)
+        # A block of the counter gives four numbers, so a row takes a whole number of blocks.
+        width = tf.cast(-(-tf.reduce_prod(shape[1:]) // 4), tf.int64)
+        context = tf.distribute.get_replica_context()
+        replica = tf.cast(context.replica_id_in_sync_group if context else 0, tf.int64)
+        first = replica * tf.cast(shape[0], tf.int64) * width
+        draws = tf.raw_ops.StatelessRandomUniformV2(
+            shape=tf.stack([tf.cast(shape[0], tf.int64), width * 4]),
+            key=tf.constant([self._key], tf.uint64),
+            counter=tf.cast(tf.stack([first, tf.cast(self._step, tf.int64)]), tf.uint64),
+            alg=1,
+            dtype=tf.float32,
+        )
+        return tf.reshape(draws[:, : tf.reduce_prod(shape[1:])], shape)
+
+    def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
+        """Zero a share `rate` of the inputs and scale up the rest."""
+        shape = tf.shape(inputs) if noise_shape is None else noise_shape
+        if not tf.is_tensor(shape):
+            sizes = tf.shape(inputs)
+            shape = tf.stack([sizes[axis] if size is None else size for axis, size in enumerate(shape)])
+        keep = self.uniform(shape) >= rate
+        return tf.where(keep, inputs * tf.cast(1 / (1 - rate), inputs.dtype), tf.zeros_like(inputs))
+
+    def random_uniform(self, shape, minval=0.0, maxval=None, dtype=None, nonce=None) -> tf.Tensor:
+        """As keras.backend.random_uniform."""
+        high = 1.0 if maxval is None else maxval
+        return tf.cast(minval + (high - minval) * self.uniform(shape), dtype or keras.backend.floatx())
+
+    def random_normal(self, shape, mean=0.0, stddev=1.0, dtype=None, nonce=None) -> tf.Tensor:
+        """As keras.backend.random_normal, by the Box–Muller transform."""
+        shape = tf.convert_to_tensor(shape, tf.int32)
+        pair = self.uniform(tf.concat([shape, [2]], 0))
+        radius = tf.sqrt(-2.0 * tf.math.log(1.0 - pair[..., 0]))
+        draws = radius * tf.cos(6.283185307179586 * pair[..., 1])
+        return tf.cast(mean + stddev * draws, dtype or keras.backend.floatx())
+
+    def truncated_normal(self, shape, mean=0.0, stddev=1.0, dtype=None, nonce=None) -> tf.Tensor:
+        """As keras.backend.truncated_normal: by the inverse of the normal distribution between ±2 deviations."""
+        low, high = 0.022750131948179195, 0.9772498680518208
+        draws = tf.math.ndtri(low + (high - low) * self.uniform(shape))
+        return tf.cast(mean + stddev * draws, dtype or keras.backend.floatx())
+
+    def make_seed_for_stateless_op(self) -> tf.Tensor:
+        """int32 [2] for layers that draw once a batch (RandomFlip, …): new each step."""
+        step = tf.cast(self._step, tf.int32)
+        return tf.stack([tf.constant(self._key % (2**31 - 1), tf.int32), step])
+
+    def make_legacy_seed(self) -> int:
+        """A plain seed, for layers that take nothing better."""
+        return self._key % (2**31 - 1)
+
+
+def install(model: keras.Model, seed: int, step: tf.Variable) -> Callable[[keras.Model], keras.Model]:
+    """Give every random layer of the model a stateless generator; returns what gives them their own back."""
+    own = [
+        (layer, layer._random_generator)
+        for layer in model._flatten_layers(include_self=False)
+        if hasattr(layer, "_random_generator")
+    ]
+    for number, (layer, _) in enumerate(own):
+        layer._random_generator = StatelessGenerator(seed, number, step)
+
+    def restore(model: keras.Model) -> keras.Model:
+        for layer, generator in own:
+            layer._random_generator = generator
+        return model
+
+    return restore

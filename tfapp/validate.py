@@ -1,0 +1,78 @@
+"""What a plan would train, and about how much memory that takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfapp import worth
+from tfapp.job import Job
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """Data, batch shapes, parameters and estimated memory of a job, JSON-able.
+
+    Memory is an estimate in bytes a replica: weights, gradients, the optimizer's slots, and every layer's
+    output for one batch, kept for the backward pass.
+    """
+    rows = job.plan.fit.batch_size // job.machine.replicas
+    batch = next(iter(job.train.dataset()))[0] if job.machine.replicas == 1 else None
+    inputs = tf.nest.map_structure(lambda t: t[None] if t.shape.rank == 0 else t, batch) if batch is not None else None
+    job.optimizer.build(job.model.trainable_variables)
+    weights = _bytes(job.model.weights)
+    activation = 2 if job.plan.runtime.precision != "float32" else 4
+    outputs = sum(_size(layer.output_shape) for layer in job.model.layers if hasattr(layer, "output_shape"))
+    return {
+        "recipe": job.plan.recipe,
+        "plan": job.plan.model_dump(mode="json"),
+        "data": worth.summary(job.data),
+        "classes": list(job.data.classes),
+        "batch": {
+            "global": job.plan.fit.batch_size,
+            "replicas": job.machine.replicas,
+            "per_replica": rows,
+            "inputs": tf.nest.map_structure(lambda t: f"{t.dtype.name} {list(t.shape)}", inputs)
+            if inputs is not None
+            else None,
+        },
+        "model": worth.layers(job.model),
+        "memory": {
+            "weights": weights,
+            "gradients": _bytes(job.model.trainable_weights),
+            "optimizer": _bytes([v for v in job.optimizer.variables if v.shape.rank]),
+            "activations": outputs * rows * activation,
+        },
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The description for a person."""
+    model, memory = found["model"], found["memory"]
+    width = max(len(layer["name"]) for layer in model["layers"])
+    table = [
+        f"  {one['name']:{width}}  {one['type']:22} {one['output']!s:28} {one['parameters']:>12,}"
+        for one in model["layers"]
+    ]
+    parts = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in memory.items())
+    return [
+        *table,
+        f"inputs of a replica's batch: {found['batch']['inputs']}",
+        f"parameters: {model['parameters']:,} ({model['trainable']:,} trainable)",
+        f"memory a replica, about: {sum(memory.values()) / 2**20:,.1f} MiB ({parts})",
+        "the plan is sound: train it with the same words after tfapp train",
+    ]
+
+
+def _bytes(variables: Any) -> int:
+    return int(sum(np.prod(v.shape, dtype=np.int64) * v.dtype.size for v in variables))
+
+
+def _size(shape: Any) -> int:
+    """Values of one example in a layer's output, over all its tensors."""
+    if isinstance(shape, dict):
+        return sum(_size(one) for one in shape.values())
+    if isinstance(shape, list):
+        return sum(_size(one) for one in shape)
+    return int(np.prod([size or 1 for size in shape[1:]], dtype=np.int64))

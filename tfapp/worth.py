@@ -1,0 +1,154 @@
+"""What a trained model is worth, measured on what ships: the exported model, loaded back from disk."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tf_keras as keras
+
+from tfapp import environment, export, predict
+from tfapp import recipe as recipes
+from tfapp import report as pages
+from tfapp.data.examples import Data, Examples
+from tfapp.errors import Missing
+from tfapp.evaluate import calibration, classification, latency, regression
+from tfapp.report.mistakes import worst
+from tfapp.run import Run, now, write_text, writing
+
+if TYPE_CHECKING:
+    from tfapp.job import Job
+    from tfapp.train import Trained
+
+
+def report(run: Run, recipe: ModuleType, job: Job, trained: Trained, model: keras.Model) -> dict[str, Any]:
+    """Measure the exported model and write report.json and report.html; returns the report."""
+    about = inspect.cleandoc(recipe.__doc__ or "")
+    call = export.load(run.folder)
+    measured = evaluate(call, job.data, run)
+    whole = {
+        "schema": 1,
+        "recipe": Path(job.plan.recipe).stem,
+        "title": about.partition("\n")[0],
+        "about": about.partition("\n\n")[0],
+        "status": "finished",
+        "started": run.read("run.json").get("started", now()),
+        "seconds": round(trained.seconds, 2),
+        "task": job.data.task,
+        "classes": list(job.data.classes),
+        "target": job.data.target,
+        "kind": job.data.kind,
+        "data": summary(job.data),
+        "history": trained.history,
+        "best_epoch": trained.best_epoch,
+        **measured,
+        "model": layers(job.model),
+        "sizes": {"savedmodel": latency.size(run.file("model")), "keras": latency.size(run.file("model.keras"))},
+        "latency": {"savedmodel": speed(call, job.data)},
+        "plan": job.plan.model_dump(mode="json"),
+        "environment": environment.describe(),
+    }
+    return publish(run, whole)
+
+
+def publish(run: Run, whole: dict[str, Any]) -> dict[str, Any]:
+    """Write report.json and the page made from it."""
+    run.write("report.json", whole)
+    write_text(run.file("report.html"), pages.render(whole))
+    return whole
+
+
+def evaluate(call: Any, data: Data, run: Run) -> dict[str, Any]:
+    """The sections `evaluation`, `calibration` and `mistakes`, on the test part (validation where there is none)."""
+    part = data.test if len(data.test) else data.validation
+    if not len(part):
+        return {}
+    outputs = export.predict(call, part)
+    measured: dict[str, Any] = {"evaluation": score(part, outputs, data.task, data.classes)}
+    measured["evaluation"]["part"] = "test" if part is data.test else "validation"
+    if data.task == "classification" and len(data.validation) and part is data.test:
+        known = export.predict(call, data.validation)
+        measured["calibration"] = calibration.measure(part.labels, outputs, data.validation.labels, known)
+    load = part.load
+    decode = None if load is None else lambda one: np.asarray(load(one))
+    measured["mistakes"] = worst(part, part.labels, outputs, data.classes, data.kind, decode=decode)
+    with writing(run.file("predictions.npz")) as file:
+        np.savez(file, labels=part.labels, outputs=outputs)
+    return measured
+
+
+def speed(call: Any, data: Data) -> dict[str, Any]:
+    """Latency of the exported model at batch sizes 1 and 32, on this machine."""
+
+    def batch_for(size: int) -> Any:
+        part = data.test if len(data.test) else data.train
+        return next(iter(export.raw_batches(part.take(np.arange(size) % len(part)), size)))
+
+    return latency.measure(call, batch_for)
+
+
+def summary(data: Data) -> dict[str, Any]:
+    """How many examples there were, and what was left out."""
+    return {
+        "train": len(data.train),
+        "validation": len(data.validation),
+        "test": len(data.test),
+        "dropped": len(data.dropped),
+        "dropped_examples": [{"name": one.name, "reason": one.reason} for one in data.dropped[:20]],
+        "notes": list(data.notes),
+    }
+
+
+def layers(model: keras.Model) -> dict[str, Any]:
+    """Parameters of the model, in all and by layer."""
+    return {
+        "parameters": int(model.count_params()),
+        "trainable": int(sum(np.prod(w.shape) for w in model.trainable_weights)),
+        "layers": [
+            {
+                "name": layer.name,
+                "type": type(layer).__name__,
+                "output": json.loads(json.dumps(getattr(layer, "output_shape", None), default=str)),
+                "parameters": int(layer.count_params()),
+            }
+            for layer in model.layers
+        ],
+    }
+
+
+def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure a finished run's model again; returns (the report, the new evaluation).
+
+    Without a path: on the run's own test part, which its recipe splits off as it did in training. With one:
+    on labelled data in the form of the training data; classes that the model never saw are left out and counted.
+    """
+    whole, facts = run.read("report.json"), run.read("data.json")
+    call = export.load(run.folder)
+    if path is None:
+        recipe = recipes.find(run.plan()["recipe"])
+        module = recipes.load(recipe)
+        data = module.data(module.Config.model_validate(run.plan()["config"]))
+        whole.update(evaluate(call, data, run))
+        return publish(run, whole), whole["evaluation"]
+    examples, dropped = predict.source(facts["kind"]).read_labelled(facts["reader"], facts["classes"], path)
+    if dropped:
+        say(f"left out {len(dropped)} examples of {path}, as {dropped[0].name} ({dropped[0].reason})")
+    if not len(examples):
+        raise Missing(f"no labelled example of the model's classes in {path}\nclasses: {', '.join(facts['classes'])}")
+    outputs = export.predict(call, examples)
+    measured = score(examples, outputs, facts["task"], facts["classes"])
+    measured |= {"part": str(path), "dropped": len(dropped)}
+    whole.setdefault("evaluations", {})[str(path)] = measured
+    return publish(run, whole), measured
+
+
+def score(examples: Examples, outputs: np.ndarray, task: str, classes: Sequence[str]) -> dict[str, Any]:
+    """The evaluation section: what the outputs [n, classes] or [n, 1] are worth against the labels."""
+    if task == "regression":
+        return regression.measure(examples.labels, outputs[:, 0])
+    return classification.measure(examples.labels, outputs, classes)
