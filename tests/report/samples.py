@@ -219,8 +219,9 @@ def many_classes() -> dict[str, Any]:
     logits[np.arange(4000), labels // 5 * 5] += 1.5
     odds = np.exp(logits)
     probabilities = odds / odds.sum(axis=1, keepdims=True)
-    classes = [f"{a} {b}" for a in "amber birch cedar dune elder fern gorse hazel iris juniper".split()
-               for b in "moth beetle sparrow lizard otter warbler dragonfly salamander vole kestrel".split()]  # fmt: skip
+    places = "amber birch cedar dune elder fern gorse hazel iris juniper".split()
+    animals = "moth beetle sparrow lizard otter warbler dragonfly salamander vole kestrel".split()
+    classes = [f"{place} {animal}" for place in places for animal in animals]
     report = {
         "recipe": "image_folder",
         "task": "classification",

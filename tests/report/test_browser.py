@@ -23,14 +23,16 @@ PROBE = """
 <script>
 addEventListener("load", () => {
   const told = [...document.querySelectorAll("iframe")].map(frame => {
-    const page = frame.contentDocument, root = page.documentElement, width = frame.contentWindow.innerWidth;
+    const page = frame.contentDocument, width = frame.contentWindow.innerWidth;
+    const all = selector => [...page.querySelectorAll(selector)];
     const boxed = e => e && (getComputedStyle(e).overflowX == "auto" || boxed(e.parentElement));
-    const wide = [...page.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > width + 1 && !boxed(e));
-    const boxes = [...page.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect());
+    const wide = all("body *").filter(e => e.getBoundingClientRect().right > width + 1 && !boxed(e));
+    const boxes = all("svg").map(svg => svg.getBoundingClientRect());
     return {
-      page: frame.title, width, scroll: root.scrollWidth, wide: wide.slice(0, 3).map(e => e.outerHTML.slice(0, 120)),
+      page: frame.title, width, scroll: page.documentElement.scrollWidth,
+      wide: wide.slice(0, 3).map(e => e.outerHTML.slice(0, 120)),
       plots: boxes.length, drawn: boxes.filter(b => b.width > 200 && b.height > 100).length,
-      letters: Math.min(...[...page.querySelectorAll("p, td, dd, li")].map(e => parseFloat(getComputedStyle(e).fontSize))),
+      letters: Math.min(...all("p, td, dd, li").map(e => parseFloat(getComputedStyle(e).fontSize))),
     };
   });
   document.body.textContent = "PROBE" + JSON.stringify(told) + "END";
@@ -44,7 +46,8 @@ addEventListener("load", () => {
 def test_nothing_is_wider_than_the_window(tmp_path):
     pages = {name: render(make()) for name, make in samples.SAMPLES.items()} | {"comparison": samples.comparison()}
     frames = [
-        f'<iframe title="{name}" style="border:0;width:{width}px;height:900px" srcdoc="{escaping.escape(page)}"></iframe>'
+        f'<iframe title="{name}" style="border:0;width:{width}px;height:900px" '
+        f'srcdoc="{escaping.escape(page)}"></iframe>'
         for name, page in pages.items()
         for width in WIDTHS
     ]

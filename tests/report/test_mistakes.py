@@ -49,7 +49,8 @@ def test_an_image_array_of_any_shape_and_range_becomes_a_small_png(shape, values
     random = np.random.default_rng(0).random((2, *shape))
     arrays = {
         "uint8": (random * 255).astype(np.uint8), "0–1": random, "0–16": (random * 16).astype(np.float32),
-        "0–255": random * 255, "-1–1": random * 2 - 1, "nan": random * np.nan, "equal": random * 0 + 7, "bool": random > 0.5,
+        "0–255": random * 255, "-1–1": random * 2 - 1, "nan": random * np.nan, "equal": random * 0 + 7,
+        "bool": random > 0.5,
     }  # fmt: skip
     found = wrong(Examples(arrays[values], np.zeros(2, int)), "image")
     assert len(found) == 2

@@ -33,7 +33,7 @@ def affordable(n: int, columns: int) -> int:
     Drawing the examples costs about as much as ten sums over them.
     """
     cost = n * (columns + 10)
-    return 0 if cost > 2.5e7 else int(np.clip(6e8 // cost, 100, 1000))
+    return 0 if cost > 2.5e7 else int(np.clip(4e8 // cost, 100, 1000))
 
 
 def resamples(n: int, replicates: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

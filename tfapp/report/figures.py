@@ -27,7 +27,7 @@ VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", ACCENT: "accent", SECOND:
 # Okabe and Ito's colours, told apart by every kind of eye; line styles help on a grey printer.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
@@ -239,8 +239,8 @@ def reliability(calibration: Mapping[str, Any]) -> Plot | None:
             # The area of a point is the share of the examples that it stands for.
             above.scatter(x, y, s=8 + 120 * share, color=colour, linewidths=0)
             below.bar(
-                [b["low"] for b in bins], [b["count"] for b in bins], width=[b["high"] - b["low"] for b in bins], align="edge",
-                edgecolor=colour, facecolor="none", linewidth=1,
+                [b["low"] for b in bins], [b["count"] for b in bins], [b["high"] - b["low"] for b in bins],
+                align="edge", edgecolor=colour, facecolor="none", linewidth=1,
             )  # fmt: skip
         above.set(ylabel="accuracy", ylim=(-0.02, 1.02))
         below.set(xlabel="confidence", ylabel="examples", xlim=(-0.02, 1.02))

@@ -110,7 +110,7 @@ def number(value: Any) -> str:
         # 0.9998 is not «1.000»: that is kept for the flawless.
         text = f"{value:.3f}" if not 0.9995 <= size < 1 else f"{max(min(value, 0.9999), -0.9999):.4f}"
     else:
-        text = f"{value:.2g}"
+        text = f"{value:.2g}".replace("e-", "e−")
     return text.replace("-", "−", 1) if value < 0 else text
 
 
@@ -146,7 +146,8 @@ def size(value: Any) -> str:
         return "–"
     for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= step:
-            return f"{value / step:.3g} {unit}" if value / step < 1000 else f"{value / step:,.0f} {unit}"
+            in_unit = value / step
+            return f"{in_unit:.3g} {unit}" if in_unit < 999.5 else f"{in_unit:,.0f} {unit}"
     return f"{value:.0f} B"
 
 
