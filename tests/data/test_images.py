@@ -219,8 +219,7 @@ def test_copies_of_a_file_stay_in_one_part(tmp_path):
         save(tmp_path / "ab"[i % 2] / f"{i}.png", seed=i // 6 * 2 + i % 2)
     data = images.from_folder(tmp_path, Split(validation=0.2, test=0.2), 8, memory_limit=0)
     seen = [
-        {Path(path).read_bytes() for path in part.features["path"]}
-        for part in (data.train, data.validation, data.test)
+        {Path(path).read_bytes() for path in part.features["path"]} for part in (data.train, data.validation, data.test)
     ]
     assert all(seen) and not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     assert "40 images are copies of others" in data.notes[1]

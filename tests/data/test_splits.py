@@ -29,7 +29,7 @@ def test_every_class_keeps_its_share_in_every_part():
 
 def test_the_parts_are_disjoint_whole_and_in_the_original_order():
     parts = [ids(part) for part in splits.split(numbered([0, 1] * 50), Split(), "classification")]
-    assert sorted(sum(parts, [])) == list(range(100))
+    assert sorted(i for part in parts for i in part) == list(range(100))
     assert all(part == sorted(part) for part in parts)
 
 
@@ -141,9 +141,9 @@ def test_a_hundred_thousand_rows_are_split_in_about_a_second():
     grouped=st.booleans(),
 )
 def test_no_split_ever_leaks_loses_or_starves(rows, validation, test, seed, task, grouped):
-    content, labels, groups = (np.array(column, np.int64) for column in zip(*rows, strict=True)) if rows else [
-        np.zeros(0, np.int64)
-    ] * 3
+    content, labels, groups = (
+        (np.array(column, np.int64) for column in zip(*rows, strict=True)) if rows else [np.zeros(0, np.int64)] * 3
+    )
     names = np.array([str(i) for i in range(len(rows))], object)
     examples = Examples(content[:, None], labels, names)
     shares = Split(validation=validation, test=test, seed=seed)

@@ -134,9 +134,7 @@ def _group_numbers(examples: Examples, groups: np.ndarray | None) -> np.ndarray:
     return component[same]
 
 
-def _draw(
-    number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, classes: Sequence[str]
-) -> np.ndarray:
+def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, classes: Sequence[str]) -> np.ndarray:
     """The part of each example, int8, shape [n], drawn group by group."""
     shares = {which: share for which, share in ((TEST, settings.test), (VALIDATION, settings.validation)) if share}
     if not shares or len(number) == 0:
@@ -168,9 +166,7 @@ def _draw(
     return part_of_group[number]
 
 
-def _strata(
-    labels: np.ndarray, settings: Split, task: Task, parts: int, names: Sequence[str]
-) -> np.ndarray | None:
+def _strata(labels: np.ndarray, settings: Split, task: Task, parts: int, names: Sequence[str]) -> np.ndarray | None:
     """The class of each group, where each class is to keep its share; None where it is not."""
     if settings.stratify == "off":
         return None
