@@ -41,6 +41,17 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another():
     assert first == again != other
 
 
+def test_the_split_hangs_on_the_order_of_the_examples_and_not_on_what_they_hold():
+    paths = [
+        Examples(
+            np.array([f"{home}/{i}" for i in range(100)], object), np.arange(100) % 2, np.arange(100).astype(object)
+        )
+        for home in ("/here", "/elsewhere")
+    ]
+    here, elsewhere = (splits.split(one, Split(), "classification", np.arange(100) // 2) for one in paths)
+    assert [list(part.names) for part in here] == [list(part.names) for part in elsewhere]
+
+
 def test_equal_examples_stay_in_one_part():
     features = np.repeat(np.arange(50, dtype=np.float32), 4)[:, None]
     parts = splits.split(Examples(features, np.zeros(200, np.int64)), Split(), "classification")
