@@ -30,7 +30,7 @@ def data(config):
 
     digits = load_digits()
     images = digits.images[..., None].astype("float32")
-    return arrays.split(images, digits.target, config.split, classes="0123456789", kind="image")
+    return arrays.split(images, digits.target, config.split, classes="0123456789", kind="image", pixel_max=16)
 
 
 def preprocess(config, data):

@@ -37,7 +37,9 @@ def data(config):
 
 
 def preprocess(config, data):
-    return keras.Sequential([keras.Input(data.train.features.shape[1:], dtype="uint8"), keras.layers.Rescaling(1 / 255)])
+    return keras.Sequential(
+        [keras.Input(data.train.features.shape[1:], dtype="uint8"), keras.layers.Rescaling(1 / 255)]
+    )
 
 
 def model(config, inputs, data):

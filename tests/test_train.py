@@ -65,8 +65,16 @@ def fitted(folder: Path, *words: str, stop_at: int | None = None, monkeypatch=No
 
 
 def test_a_run_directory_holds_what_it_promises(finished: Path) -> None:
-    promised = "plan.yaml run.json environment.json data.json metrics.csv dropped.csv model.keras report.json report.html"
-    for name in [*promised.split(), "model/saved_model.pb", "tensorboard/train", "logs/worker-0.log", "predictions.npz"]:
+    promised = (
+        "plan.yaml run.json environment.json data.json metrics.csv dropped.csv model.keras report.json report.html"
+    )
+    for name in [
+        *promised.split(),
+        "model/saved_model.pb",
+        "tensorboard/train",
+        "logs/worker-0.log",
+        "predictions.npz",
+    ]:
         assert (finished / name).exists(), name
     assert json.loads((finished / "run.json").read_text())["status"] == "finished"
     report = json.loads((finished / "report.json").read_text())
@@ -177,7 +185,10 @@ def test_steps_end_the_run_after_exactly_that_many(tmp_path) -> None:
 
 def test_a_nan_stops_the_training_and_names_the_example(tmp_path: Path, capsys) -> None:
     folder = tmp_path / "run"
-    assert main(["train", SMALL, "bad_row=0", "config.split.validation=0", "config.split.test=0", "--run", str(folder)]) == 1
+    assert (
+        main(["train", SMALL, "bad_row=0", "config.split.validation=0", "config.split.test=0", "--run", str(folder)])
+        == 1
+    )
     told = capsys.readouterr().err
     assert "the loss became nan in epoch 1" in told and "hold NaN or infinity" in told
     assert json.loads((folder / "diverged.json").read_text())["examples_with_nan_or_inf"]

@@ -12,7 +12,11 @@ LABELS = np.arange(60) % 3
 
 
 def test_labels_of_any_type_become_class_numbers():
-    for labels in (np.array(["b", "a", "c"] * 20), np.array(["b", "a", "c"] * 20, object), np.array([b"b", b"a", b"c"] * 20)):
+    for labels in (
+        np.array(["b", "a", "c"] * 20),
+        np.array(["b", "a", "c"] * 20, object),
+        np.array([b"b", b"a", b"c"] * 20),
+    ):
         data = arrays.split(PIXELS, labels, Split())
         assert data.classes == ("a", "b", "c")
         assert data.train.labels.dtype == np.int64
@@ -93,7 +97,9 @@ def test_new_examples_come_from_npy_and_npz(tmp_path):
     np.save(tmp_path / "one.npy", PIXELS[0].astype(np.int64))
     np.savez(tmp_path / "named.npz", features=PIXELS[:2], labels=LABELS[:2])
     reader = arrays.split(PIXELS, LABELS, Split()).reader
-    features, names, dropped = arrays.read_new(reader, [tmp_path / name for name in ("many.npy", "one.npy", "named.npz")])
+    features, names, dropped = arrays.read_new(
+        reader, [tmp_path / name for name in ("many.npy", "one.npy", "named.npz")]
+    )
     assert features.shape == (6, 8, 8) and features.dtype == np.uint8 and dropped == []
     assert names == ["many.npy:0", "many.npy:1", "many.npy:2", "one.npy:0", "named.npz:0", "named.npz:1"]
 

@@ -63,7 +63,9 @@ def test_a_file_cut_anywhere_is_called_truncated_or_damaged(array, packed, data)
 
 
 @settings(max_examples=200, deadline=None)
-@given(content=st.binary(max_size=60), start=st.sampled_from([b"", b"\0\0\x08\x01", b"\0\0\x08\xff", b"\x1f\x8b\x08\0"]))
+@given(
+    content=st.binary(max_size=60), start=st.sampled_from([b"", b"\0\0\x08\x01", b"\0\0\x08\xff", b"\x1f\x8b\x08\0"])
+)
 def test_arbitrary_bytes_give_an_array_or_a_clear_error(content, start):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file")

@@ -54,8 +54,15 @@ def test_a_folder_per_class_becomes_sorted_classes_and_named_examples(animals):
     assert data.classes == ("cat", "dog") and data.kind == "image"
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 4, 4)
     assert data.train.features.shape == (12, 16, 16, 3) and data.train.features.dtype == np.uint8
-    assert data.train.names[0] == "cat/00.png" and data.classes[data.train.labels[0]] == "cat"
+    for name, label in zip(data.train.names, data.train.labels, strict=True):
+        assert name.split("/")[0] == data.classes[label]
     assert data.reader == {"height": 16, "width": 16, "channels": 3, "dtype": "uint8", "resize": "pad"}
+
+
+def test_a_folder_that_was_moved_is_split_the_same_way(animals, tmp_path):
+    here = images.from_folder(animals, Split(), 8)
+    shutil.move(animals, tmp_path / "moved")
+    assert list(images.from_folder(tmp_path / "moved", Split(), 8).test.names) == list(here.test.names)
 
 
 def test_images_in_memory_and_images_decoded_on_the_fly_are_split_and_decoded_alike(animals):
@@ -219,8 +226,7 @@ def test_copies_of_a_file_stay_in_one_part(tmp_path):
         save(tmp_path / "ab"[i % 2] / f"{i}.png", seed=i // 6 * 2 + i % 2)
     data = images.from_folder(tmp_path, Split(validation=0.2, test=0.2), 8, memory_limit=0)
     seen = [
-        {Path(path).read_bytes() for path in part.features["path"]}
-        for part in (data.train, data.validation, data.test)
+        {Path(path).read_bytes() for path in part.features["path"]} for part in (data.train, data.validation, data.test)
     ]
     assert all(seen) and not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     assert "40 images are copies of others" in data.notes[1]

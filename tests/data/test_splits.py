@@ -29,7 +29,7 @@ def test_every_class_keeps_its_share_in_every_part():
 
 def test_the_parts_are_disjoint_whole_and_in_the_original_order():
     parts = [ids(part) for part in splits.split(numbered([0, 1] * 50), Split(), "classification")]
-    assert sorted(sum(parts, [])) == list(range(100))
+    assert sorted(i for part in parts for i in part) == list(range(100))
     assert all(part == sorted(part) for part in parts)
 
 
@@ -39,6 +39,17 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another():
         ids(splits.split(examples, Split(seed=seed), "classification")[2]) for seed in (2**40, 2**40, 1)
     )
     assert first == again != other
+
+
+def test_the_split_hangs_on_the_order_of_the_examples_and_not_on_what_they_hold():
+    paths = [
+        Examples(
+            np.array([f"{home}/{i}" for i in range(100)], object), np.arange(100) % 2, np.arange(100).astype(object)
+        )
+        for home in ("/here", "/elsewhere")
+    ]
+    here, elsewhere = (splits.split(one, Split(), "classification", np.arange(100) // 2) for one in paths)
+    assert [list(part.names) for part in here] == [list(part.names) for part in elsewhere]
 
 
 def test_equal_examples_stay_in_one_part():
@@ -141,9 +152,9 @@ def test_a_hundred_thousand_rows_are_split_in_about_a_second():
     grouped=st.booleans(),
 )
 def test_no_split_ever_leaks_loses_or_starves(rows, validation, test, seed, task, grouped):
-    content, labels, groups = (np.array(column, np.int64) for column in zip(*rows, strict=True)) if rows else [
-        np.zeros(0, np.int64)
-    ] * 3
+    content, labels, groups = (
+        (np.array(column, np.int64) for column in zip(*rows, strict=True)) if rows else [np.zeros(0, np.int64)] * 3
+    )
     names = np.array([str(i) for i in range(len(rows))], object)
     examples = Examples(content[:, None], labels, names)
     shares = Split(validation=validation, test=test, seed=seed)

@@ -11,7 +11,9 @@ from tfapp.errors import Missing, Usage
 from tfapp.settings import Split
 
 HEADER = "age,job,member,target\n"
-ROWS = "".join(f"{20 + i % 30}.5,{'abc'[i % 3]},{'yes' if i % 4 else 'no'},{'good' if i % 2 else 'bad'}\n" for i in range(60))
+ROWS = "".join(
+    f"{20 + i % 30}.5,{'abc'[i % 3]},{'yes' if i % 4 else 'no'},{'good' if i % 2 else 'bad'}\n" for i in range(60)
+)
 
 
 def written(tmp_path, text, name="t.csv", encoding="utf-8"):
@@ -254,7 +256,10 @@ def test_a_split_column_is_respected(tmp_path):
 
 
 def test_given_files_are_kept_apart_and_their_unseen_labels_dropped(tmp_path):
-    train, test = written(tmp_path, HEADER + ROWS), written(tmp_path, HEADER + "77,a,no,good\n1,a,no,ugly\n", "test.csv")
+    train, test = (
+        written(tmp_path, HEADER + ROWS),
+        written(tmp_path, HEADER + "77,a,no,good\n1,a,no,ugly\n", "test.csv"),
+    )
     data = tables.read(train, "target", test=test, split=Split(validation=0.2, test=0.1))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [48, 12, 1]
     assert data.test.names[0] == "test.csv:2" and data.classes == ("bad", "good")
@@ -264,7 +269,9 @@ def test_given_files_are_kept_apart_and_their_unseen_labels_dropped(tmp_path):
 def test_a_group_is_kept_together_and_is_no_feature(tmp_path):
     text = "x,who,y\n" + "".join(f"{i / 7},p{i // 5},{'ab'[i % 2]}\n" for i in range(200))
     data = tables.read(written(tmp_path, text), "y", group="who")
-    who = [{(int(name.split(":")[1]) - 2) // 5 for name in part.names} for part in (data.train, data.validation, data.test)]
+    who = [
+        {(int(name.split(":")[1]) - 2) // 5 for name in part.names} for part in (data.train, data.validation, data.test)
+    ]
     assert set(data.train.features) == {"x"} and all(who)
     assert not (who[0] & who[1] or who[0] & who[2] or who[1] & who[2])
 

@@ -82,7 +82,9 @@ def test_empty_texts_missing_labels_and_ragged_rows_are_dropped_and_counted(tmp_
 
 def test_broken_lines_of_jsonl_are_dropped_and_counted(tmp_path):
     lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS)
-    data = texts.read(written(tmp_path, lines + '{"text": "x"\n[1]\n{"text": "x"}\n{"text": null, "label": 1}\n', "t.jsonl"))
+    data = texts.read(
+        written(tmp_path, lines + '{"text": "x"\n[1]\n{"text": "x"}\n{"text": null, "label": 1}\n', "t.jsonl")
+    )
     assert [row.reason for row in data.dropped] == [
         "not a JSON object in one line",
         "not a JSON object in one line",
@@ -168,7 +170,8 @@ def test_equal_texts_in_given_parts_are_said(tmp_path):
 def test_new_files_are_read_as_the_training_files_were(tmp_path):
     reader = texts.read(written(tmp_path, CSV)).reader
     features, names, dropped = texts.read_new(
-        reader, [written(tmp_path, "n,text\n1,hello there\n2,\n", "new.csv"), written(tmp_path, "one\ntwo\n", "doc.txt")]
+        reader,
+        [written(tmp_path, "n,text\n1,hello there\n2,\n", "new.csv"), written(tmp_path, "one\ntwo\n", "doc.txt")],
     )
     assert features.tolist() == ["hello there", "one\ntwo"] and features.dtype == object
     assert names.tolist() == ["new.csv:2", "doc.txt"] and [row.name for row in dropped] == ["new.csv:3"]

@@ -85,8 +85,10 @@ def test_an_unseen_category_goes_to_its_own_bucket(people):
     config = tabular.Config(data=[people], target="class")
     _, preprocess, model, raw = built(config)
     row = {name: column[:1] for name, column in raw.items()}
-    number = {job: int(preprocess({**row, "job_title": tf.constant([[job]])})["categories"][0, 0])
-              for job in ("chief", "clerk", "cook", "", "astronaut")}
+    number = {
+        job: int(preprocess({**row, "job_title": tf.constant([[job]])})["categories"][0, 0])
+        for job in ("chief", "clerk", "cook", "", "astronaut")
+    }
     assert number["astronaut"] == 0 and sorted(number.values()) == [0, 1, 2, 3, 4]
 
 

@@ -220,7 +220,7 @@ def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
         else:
             with loaded:
                 found = {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # a broken zip or header raises whatever its parser stumbles over
+    except Exception as error:  # noqa: BLE001, as a broken zip or header can make its parser raise anything
         raise Usage(f"cannot read {path} as a NumPy file (.npy, .npz): {error}") from None
     if names == [""]:
         if len(found) == 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,23 +11,16 @@ from tfapp.errors import Missing
 
 Pair = tuple[np.ndarray, np.ndarray]
 
-# What to fetch by hand, and where in the cache (~/.keras/datasets) its loader looks.
+# Where each is had from, the files there, and where in ~/.keras/datasets the loader looks for them.
 _WANTED = {
-    "mnist": ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/", ["mnist.npz"], ""),
+    "mnist": ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/", "mnist.npz", "mnist.npz"),
     "fashion_mnist": (
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-        [
-            "train-images-idx3-ubyte.gz",
-            "train-labels-idx1-ubyte.gz",
-            "t10k-images-idx3-ubyte.gz",
-            "t10k-labels-idx1-ubyte.gz",
-        ],
+        "{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
         "fashion-mnist/",
     ),
-    "cifar10": ("https://www.cs.toronto.edu/~kriz/", ["cifar-10-python.tar.gz"], ""),
+    "cifar10": ("https://www.cs.toronto.edu/~kriz/", "cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz"),
 }
-# The name under which the loader looks for it in its cache, where that differs.
-_CACHED_AS = {"cifar-10-python.tar.gz": "cifar-10-batches-py.tar.gz"}
 
 
 def keras_dataset(name: Literal["mnist", "fashion_mnist", "cifar10"]) -> tuple[Pair, Pair]:
@@ -37,24 +31,19 @@ def keras_dataset(name: Literal["mnist", "fashion_mnist", "cifar10"]) -> tuple[P
     """
     import tf_keras as keras
 
-    loader = getattr(keras.datasets, name)
     try:
-        return loader.load_data()
+        return getattr(keras.datasets, name).load_data()
     except Exception as error:  # the loader raises a bare Exception for a failed download, others for a damaged file
-        origin, files, folder = _WANTED[name]
-        cached = " ".join(f"~/.keras/datasets/{folder}{_CACHED_AS.get(file, file)}" for file in files)
+        origin, files, cached = _WANTED[name]
         raise Missing(
             f"cannot get {name}: {' '.join(str(error).split())}\n"
-            f"fetch {origin}{{{','.join(files)}}} on a machine with a network and put it here as {cached},\n".replace(
-                f"{{{files[0]}}}", files[0]
-            )
-            + ("or give the folder with your own copy" if name == "cifar10" else "or give a folder of IDX files")
-            + f": tfapp train {name} config.folder=FOLDER"
+            f"with a network, fetch {origin}{files} and put it here as ~/.keras/datasets/{cached}\n"
+            f"or give a folder of IDX files: tfapp train {name} config.folder=FOLDER"
         ) from error
 
 
-def application_weights(build, name: str):
-    """`build()` of a tf_keras application with its ImageNet weights, from ~/.keras/models or the network.
+def application_weights(build: Callable[[], Any], name: str) -> Any:
+    """`build()` of a tf_keras application, whose ImageNet weights are in ~/.keras/models or come from the network.
 
     Raises:
       Missing: neither in the cache nor to be had; the message names the file.
@@ -64,10 +53,9 @@ def application_weights(build, name: str):
     except Exception as error:
         if "URL fetch failure" not in str(error):
             raise
-        words = str(error).split()
-        url = next((word for word in words if word.startswith("http")), "")
+        url = next(word.rstrip(":") for word in str(error).split() if word.startswith("http"))
         raise Missing(
-            f"cannot get the ImageNet weights of {name}: {' '.join(words)}\n"
-            f"put {url.rsplit('/', 1)[-1] or 'the file'} from {url or 'Keras'} into ~/.keras/models,\n"
+            f"cannot get the ImageNet weights of {name}: {' '.join(str(error).split())}\n"
+            f"with a network, fetch {url} and put {url.rsplit('/', 1)[-1]} into ~/.keras/models\n"
             "or train from scratch: config.weights=none"
         ) from error

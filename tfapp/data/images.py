@@ -417,7 +417,7 @@ def inspect(path: Path) -> int | str:
         return "no permission to read it"
     except Image.UnidentifiedImageError:
         return "not a JPEG, PNG, GIF or BMP image"
-    except Exception as error:  # a damaged file can make its parser raise anything
+    except Exception as error:  # noqa: BLE001, as a damaged file can make its parser raise anything
         return f"damaged image: {error or type(error).__name__}"
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
@@ -563,7 +563,9 @@ def _decode_all(
     paths = [str(one.path) for one in found]
     if found:
         files = tf.data.Dataset.from_tensor_slices((np.arange(len(found)), paths, orientations))
-        decoded = files.map(lambda i, *one: (i, decode(*one, reader)), tf.data.AUTOTUNE, deterministic=False)
+        decoded = files.map(
+            lambda i, path, orientation: (i, decode(path, orientation, reader)), tf.data.AUTOTUNE, deterministic=False
+        )
         for numbers, batch in decoded.ignore_errors().batch(32).as_numpy_iterator():
             images[numbers], good[numbers] = batch, True
 

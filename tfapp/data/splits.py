@@ -134,12 +134,22 @@ def _group_numbers(examples: Examples, groups: np.ndarray | None) -> np.ndarray:
     return component[same]
 
 
+def _by_first_appearance(number: np.ndarray) -> np.ndarray:
+    """The groups renumbered in the order of the examples.
+
+    The draw must not hang on hashes: those of file paths change with the folder that the files lie in.
+    """
+    _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
 def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, classes: Sequence[str]) -> np.ndarray:
     """The part of each example, int8, shape [n], drawn group by group."""
     shares = {which: share for which, share in ((TEST, settings.test), (VALIDATION, settings.validation)) if share}
     if not shares or len(number) == 0:
         return np.zeros(len(number), np.int8)
-    _, first, number, sizes = np.unique(number, return_index=True, return_inverse=True, return_counts=True)
+    number = _by_first_appearance(number)
+    _, first, sizes = np.unique(number, return_index=True, return_counts=True)
     strata = _strata(labels[first], settings, task, len(shares) + 1, classes)
     wanted = {which: max(1, int(share * len(number) + 0.5)) for which, share in shares.items()}
 
