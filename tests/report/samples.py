@@ -19,6 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from tfapp.data.examples import Examples
 from tfapp.evaluate import calibration, classification, regression
+from tfapp.evaluate.compare import paired
+from tfapp.report import render, render_comparison
 from tfapp.report.mistakes import worst
 
 ENVIRONMENT = {
@@ -95,7 +97,7 @@ def around(report: dict[str, Any], parts: Sequence[np.ndarray]) -> dict[str, Any
 
 def classified(
     recipe: str, examples: Examples, features: Any, classes: Sequence[str], model: Any, kind: Any, **keys: Any
-):
+) -> dict[str, Any]:
     """The report of a scikit-learn classifier as a run would leave it."""
     train, validation, test = parts = split(len(examples))
     y = examples.labels
@@ -135,6 +137,18 @@ def images() -> dict[str, Any]:
     return report
 
 
+def other_images() -> dict[str, Any]:
+    """Another run on the same pictures."""
+    digits = datasets.load_digits()
+    examples = Examples(digits.images[..., None].astype("float32"), digits.target)
+    report = classified(
+        "digits", examples, digits.data, "0123456789", LogisticRegression(C=1e-5, max_iter=300), "image",
+        run="digits-2", history=history(28, 22),
+    )  # fmt: skip
+    report["plan"] = report["plan"] | {"config": report["plan"]["config"] | {"dropout": 0.5}}
+    return report
+
+
 @cache
 def table() -> dict[str, Any]:
     """Two classes of rows with thirty columns."""
@@ -156,7 +170,7 @@ def text() -> dict[str, Any]:
         "world": "minister talks border summit election ceasefire envoy parliament treaty protest".split(),
         "sports": "coach season final goal striker injury league medal record transfer".split(),
         "business": "shares profit oil bank merger quarter market inflation retailer forecast".split(),
-        "science and technology": "software satellite researchers browser chip network virus telescope server robot".split(),
+        "science and technology": "software satellite browser chip network virus telescope server robot code".split(),
     }
     shared = "new after over says first in as two plan for record market talks network final bank election".split()
     labels = rng.integers(4, size=1200)
@@ -228,12 +242,18 @@ def many_classes() -> dict[str, Any]:
 SAMPLES = {"images": images, "table": table, "text": text, "values": values, "many_classes": many_classes}
 
 
-if __name__ == "__main__":
-    from tfapp.report import render, render_comparison
+def comparison() -> str:
+    """The page of two runs on the same pictures."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(10, size=450)
+    one, other = (np.where(rng.random(450) < right, labels, (labels + 1) % 10) for right in (0.97, 0.92))
+    difference = paired(labels, np.eye(10)[one], np.eye(10)[other])
+    return render_comparison([images(), other_images()], [difference])
 
+
+if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in SAMPLES.items():
         (folder / f"{name}.html").write_text(render(make()))
-    other = images() | {"run": "digits-2", "history": history(28, 22)}
-    (folder / "comparison.html").write_text(render_comparison([images(), other]))
+    (folder / "comparison.html").write_text(comparison())

@@ -1,6 +1,6 @@
 """What a run leaves for people to read: one HTML page, a few lines on the terminal, a table of several runs.
 
-All of it is made from `report.json` alone, so that it can be made again at any time. Its keys, all optional but `recipe`:
+All of it is made from `report.json` alone, so that it can be made again at any time. Its keys, all optional:
 
     schema        1
     recipe        name of the recipe;  run: name of the run's folder;  title;  about: first paragraph of its docstring
@@ -9,7 +9,7 @@ All of it is made from `report.json` alone, so that it can be made again at any 
     data          {train, validation, test, dropped: counts, dropped_examples: [{name, reason}], notes: [str]}
     history       [{epoch: from 1, loss, val_loss, accuracy, val_accuracy, …, learning_rate, seconds}]
     best_epoch    the epoch whose weights were kept
-    evaluation    `evaluate.classification.measure` or `evaluate.regression.measure` of the test part, on the exported model
+    evaluation    `evaluate.classification.measure` or `evaluate.regression.measure`: the exported model on the test part
     calibration   `evaluate.calibration.measure`
     mistakes      `report.mistakes.worst`: [{name, label, predicted, confidence | error, image: data URI | text | row}]
     model         {parameters, trainable, layers: [{name, type, output, parameters}]}

@@ -137,8 +137,9 @@ def _learning_curve(history: Sequence[Mapping[str, Any]], key: str, best_epoch: 
             if epochs:
                 marker = "o" if len(epochs) < 3 else None
                 axes.plot(epochs, values, color=colour, linewidth=width, label=label, marker=marker)
-                if epochs.count(best_epoch) and part.startswith("val_"):
-                    axes.plot([best_epoch], [values[epochs.index(best_epoch)]], "o", color=SECOND, markersize=5)
+                if best_epoch in epochs and part.startswith("val_"):
+                    at = epochs.index(best_epoch)
+                    axes.plot([epochs[at]], [values[at]], "o", color=SECOND, markersize=5)
         if best_epoch is not None:
             axes.axvline(
                 best_epoch, color=SECOND, linewidth=1, linestyle=(0, (2, 2)), label=f"kept: epoch {best_epoch}"
@@ -218,7 +219,7 @@ def _curve(lines: Sequence[Mapping[str, Any]], names: tuple[str, str], chance: A
 
 
 def reliability(calibration: Mapping[str, Any]) -> Plot | None:
-    """Accuracy against confidence, before and after temperature scaling; on the diagonal the model means what it says."""
+    """Accuracy against confidence, before and after temperature scaling; on the diagonal they agree."""
     states = {"as it is": (calibration.get("before"), SECOND), "with temperature": (calibration.get("after"), ACCENT)}
     filled = {
         label: ([b for b in state["bins"] if b["count"]], colour) for label, (state, colour) in states.items() if state
@@ -270,7 +271,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
         axes.grid(False)
         axes.set(xlabel="predicted", ylabel="true")
 
-    return Plot("Confusion matrix", draw("confusion", "confusion matrix", paint, (5.2, 5.2)))
+    return Plot("", draw("confusion", "confusion matrix", paint, (5.2, 5.2)))
 
 
 def residuals(given: Mapping[str, Any]) -> list[Plot]:

@@ -104,7 +104,7 @@ def _scale(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _picture(array: np.ndarray, low: float, high: float) -> str:
-    """An image array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4] as a PNG data URI between SMALLEST and LARGEST pixels."""
+    """An image array [h, w] or [h, w, 1, 3 or 4] as a PNG data URI, SMALLEST to LARGEST pixels along its longer side."""
     array = np.atleast_2d(np.squeeze(array, axis=-1) if array.ndim == 3 and array.shape[-1] == 1 else array)
     while array.ndim > 3:
         array = array[0]

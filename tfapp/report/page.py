@@ -117,6 +117,8 @@ def _score_rows(reports: Sequence[Report]) -> list[dict[str, Any]]:
 def _change(value: Any, reference: Any) -> str | None:
     if not words.is_number(value) or not words.is_number(reference):
         return None
+    if value == reference:
+        return "±0"
     change = words.number(value - reference)
     return change if change.startswith("−") else f"+{change}"
 

@@ -66,6 +66,7 @@ def _environment() -> jinja2.Environment:
         "number": words.number,
         "percent": words.percent,
         "share": words.share,
+        "cell": words.cell,
         "count": words.count,
         "size": words.size,
         "ms": words.milliseconds,
@@ -168,7 +169,7 @@ def _cell(count: int, total: int, right: bool) -> dict[str, Any]:
 
 def _swaps(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
     """The commonest mistakes, at most five."""
-    pairs = [
+    pairs: list[dict[str, Any]] = [
         {"true": classes[i], "predicted": classes[j], "count": count, "share": count / sum(row)}
         for i, row in enumerate(matrix)
         for j, count in enumerate(row)

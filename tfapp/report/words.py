@@ -76,10 +76,9 @@ def span(score: Any, form: Any = None) -> str:
     if not isinstance(score, Mapping) or not is_number(score.get("low")) or not is_number(score.get("high")):
         return ""
     low, high = ((form or number)(score[end]) for end in ("low", "high"))
-    decimals = max(len(end.partition(".")[2]) for end in (low, high))
-    if form is None and decimals > 3:
-        # As many decimals on both sides: 0.9980–0.9997.
-        low, high = (f"{score[end]:.{min(decimals, 5)}f}".replace("-", "−") for end in ("low", "high"))
+    if form is None and 0 < score["low"] < 1 and 0.9995 <= score["high"] <= 1:
+        # As many decimals on both sides, 0.9980–0.9997, and nothing short of 1 rounded up to it.
+        low, high = (f"{score[end] if score[end] == 1 else min(score[end], 0.9999):.4f}" for end in ("low", "high"))
     return f"95 % interval {low} to {high}" if "−" in low + high else f"95 % interval {low}–{high}"
 
 
@@ -109,7 +108,7 @@ def number(value: Any) -> str:
         text = f"{value:.3f}"
     elif size >= 0.001:
         # 0.9998 is not «1.000»: that is kept for the flawless.
-        text = f"{value:.3f}" if size < 0.9995 else f"{value:.4f}" if size < 0.99995 else f"{value:.5f}"
+        text = f"{value:.3f}" if not 0.9995 <= size < 1 else f"{max(min(value, 0.9999), -0.9999):.4f}"
     else:
         text = f"{value:.2g}"
     return text.replace("-", "−", 1) if value < 0 else text
@@ -120,6 +119,11 @@ def share(value: Any) -> str:
     if not is_number(value):
         return number(value)
     return f"{min(value, 0.999) if value < 1 else value:.3f}"
+
+
+def cell(value: Any) -> str:
+    """A value of the user's data as they would write it: 37, 0.084, 12345.5."""
+    return f"{value:.6g}".replace("-", "−") if is_number(value) else number(value)
 
 
 def count(value: Any) -> str:

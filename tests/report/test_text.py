@@ -1,0 +1,31 @@
+import io
+
+from rich.console import Console
+
+from tests.report import samples
+from tfapp.report import text
+
+
+def test_the_last_lines_of_a_run_hold_score_quality_cost_and_place():
+    first, quality, cost, place = text.plain(samples.images(), "runs/digits/report.html").splitlines()
+    assert "of 450 unseen examples right (95 % interval" in first
+    assert quality.startswith("log loss 0.") and "ROC-AUC" in quality and "at temperature" in quality
+    assert cost == "savedmodel 321 kB · 0.84 ms for one example · 2.27 ms for a batch of 32 · took 41 s"
+    assert place == "report runs/digits/report.html"
+
+
+def test_the_terminal_shows_the_same_words():
+    out = io.StringIO()
+    Console(file=out, width=200).print(text.summary(samples.values()))
+    assert [line.rstrip() for line in out.getvalue().splitlines()] == text.lines(samples.values())
+
+
+def test_markup_in_names_is_not_obeyed():
+    report = {"sizes": {"[red]x[/red]": {"bytes": 10}}}
+    out = io.StringIO()
+    Console(file=out, width=200).print(text.summary(report))
+    assert "[red]x[/red] 10 B" in out.getvalue()
+
+
+def test_an_unmeasured_run_says_so():
+    assert text.plain({"recipe": "x"}) == "not measured on unseen examples"

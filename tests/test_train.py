@@ -1,0 +1,249 @@
+"""Whole runs of a tiny recipe, through the same doors that the command line uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfapp.cli import asking
+from tfapp.cli.main import main
+
+SMALL = str(Path(__file__).parent / "fixtures" / "small.py")
+EVERYTHING = [
+    "average.momentum=0.6",
+    "regularize.l2=0.001",
+    "regularize.label_smoothing=0.1",
+    "fit.class_weight=balanced",
+    "fit.patience=3",
+    "fit.schedule=plateau",
+    "fit.schedule.patience=1",
+    "fit.epochs=4",
+]
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished run of the small recipe."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    assert main(["train", SMALL, "--run", str(folder)]) == 0
+    return folder
+
+
+def fitted(folder: Path, *words: str, stop_at: int | None = None, monkeypatch=None):
+    """Fit without report: (weights, history), or the exception that stopped it at a step."""
+    from tfapp import features, run, train
+    from tfapp import job as jobs
+
+    recipe, module, plan, _ = asking.ask([SMALL, *words], [], None, None)
+    opened = run.begin(folder, plan, recipe.digest)
+    with plan.runtime.enter() as machine:
+        data = module.data(plan.config)
+        with machine.strategy.scope():
+            job = features.apply(plan, jobs.of(plan, module, data, machine))
+        if stop_at is not None:
+            real = train.StopOnSignal._stop_if_asked
+
+            def stop(self):
+                if self._checkpoint.step >= stop_at:
+                    self._came = signal.SIGTERM
+                real(self)
+
+            monkeypatch.setattr(train.StopOnSignal, "_stop_if_asked", stop)
+        trained = train.fit(job, opened)
+    history = [{key: value for key, value in row.items() if key != "seconds"} for row in trained.history]
+    return trained.model.get_weights(), history
+
+
+def test_a_run_directory_holds_what_it_promises(finished: Path) -> None:
+    promised = "plan.yaml run.json environment.json data.json metrics.csv dropped.csv model.keras report.json report.html"
+    for name in [*promised.split(), "model/saved_model.pb", "tensorboard/train", "logs/worker-0.log", "predictions.npz"]:
+        assert (finished / name).exists(), name
+    assert json.loads((finished / "run.json").read_text())["status"] == "finished"
+    report = json.loads((finished / "report.json").read_text())
+    assert report["evaluation"]["n"] == 18 and report["evaluation"]["part"] == "test"
+    assert not [path for path in finished.rglob("*") if path.name.endswith((".part", ".old"))]
+
+
+def test_the_same_command_on_a_finished_run_trains_nothing_anew(finished: Path, capsys) -> None:
+    before = (finished / "model.keras").stat().st_mtime_ns
+    assert main(["train", SMALL, "--run", str(finished)]) == 0
+    assert "finished" in capsys.readouterr().err
+    assert (finished / "model.keras").stat().st_mtime_ns == before
+
+
+def test_another_plan_in_the_same_folder_is_refused_with_the_difference(finished: Path, capsys) -> None:
+    assert main(["train", SMALL, "fit.epochs=7", "--run", str(finished)]) == 2
+    assert "fit.epochs: 3 → 7" in capsys.readouterr().err
+
+
+def test_a_saved_plan_reproduces_the_run_to_the_bit(finished: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert main(["train", "-c", str(finished / "plan.yaml"), "--run", str(again)]) == 0
+    first, second = np.load(finished / "predictions.npz"), np.load(again / "predictions.npz")
+    assert np.array_equal(first["outputs"], second["outputs"])
+
+
+def test_fresh_sets_the_old_run_aside_and_deletes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", SMALL, "--steps", "2", "--run", str(folder)]) == 0
+    assert main(["train", SMALL, "--steps", "3", "--run", str(folder), "--fresh"]) == 0
+    assert (tmp_path / "run.old-1" / "report.html").exists() and (folder / "report.html").exists()
+
+
+def test_a_gate_that_is_missed_ends_in_4(finished: Path) -> None:
+    assert main(["train", SMALL, "--run", str(finished), "--gate", "accuracy>=1.01"]) == 4
+    assert main(["train", SMALL, "--run", str(finished), "--gate", "log_loss<100"]) == 0
+    assert main(["train", SMALL, "--run", str(finished), "--gate", "acuracy>0"]) == 2
+
+
+def test_evaluating_again_gives_the_same_scores(finished: Path, capsys) -> None:
+    before = json.loads((finished / "report.json").read_text())["evaluation"]["scores"]
+    assert main(["evaluate", str(finished), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == before
+
+
+@pytest.mark.parametrize("kind", ["savedmodel", "keras", "tflite"])
+def test_an_export_gives_the_run_s_own_outputs(finished: Path, tmp_path: Path, kind: str, capsys) -> None:
+    assert main(["export", str(finished), "--format", kind, "--output", str(tmp_path / f"m.{kind}"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["max_difference"] < 1e-5
+    assert main(["export", str(finished), "--format", kind, "--output", str(tmp_path / f"m.{kind}")]) == 2
+
+
+def test_predicting_an_array_gives_a_row_an_example(finished: Path, tmp_path: Path, capsys) -> None:
+    np.save(tmp_path / "new.npy", np.zeros((2, 6, 6, 1), np.float32))
+    assert main(["predict", str(finished), str(tmp_path / "new.npy")]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == "name,label,p(one),p(two),p(three)" and len(rows) == 2
+    assert sum(map(float, rows[0].split(",")[2:])) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_run_that_is_not_finished_has_no_model(tmp_path: Path, capsys) -> None:
+    (tmp_path / "plan.yaml").write_text("recipe: digits\n")
+    assert main(["predict", str(tmp_path), "x.npy"]) == 5
+    assert "not finished" in capsys.readouterr().err
+
+
+def test_comparing_a_run_with_another_says_what_changed(finished: Path, tmp_path: Path, capsys) -> None:
+    other = tmp_path / "other"
+    assert main(["train", SMALL, "flip=false", "--run", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(finished), str(other), "--json", "--html", str(tmp_path / "c.html")]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["changes"]["other"] == ["config.flip: True → False"] and result["pairs"][0]["n"] == 18
+    assert (tmp_path / "c.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_validate_describes_and_trains_nothing(runs_root: Path, capsys) -> None:
+    assert main(["validate", SMALL, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["batch"]["per_replica"] == 16 and found["model"]["parameters"] == 251
+    assert not runs_root.exists()
+
+
+@pytest.mark.parametrize("words", [[], EVERYTHING], ids=["plain", "with everything"])
+@pytest.mark.parametrize("stop_at", [2, 4, 6])
+def test_a_training_stopped_and_gone_on_with_is_the_same_to_the_bit(tmp_path, monkeypatch, words, stop_at) -> None:
+    from tfapp.errors import Preempted
+
+    words = ["fit.steps_per_execution=1", *words]
+    whole = fitted(tmp_path / "whole", *words)
+    with monkeypatch.context() as patch, pytest.raises(Preempted, match=f"step {stop_at}"):
+        fitted(tmp_path / "cut", *words, stop_at=stop_at, monkeypatch=patch)
+    resumed = fitted(tmp_path / "cut", *words)
+    assert all(np.array_equal(a, b) for a, b in zip(whole[0], resumed[0], strict=True))
+    assert whole[1] == resumed[1]
+
+
+def test_results_do_not_depend_on_the_steps_per_execution(tmp_path) -> None:
+    one = fitted(tmp_path / "one", "fit.steps_per_execution=1")
+    many = fitted(tmp_path / "many", "fit.steps_per_execution=4")
+    assert all(np.array_equal(a, b) for a, b in zip(one[0], many[0], strict=True)) and one[1] == many[1]
+
+
+def test_steps_end_the_run_after_exactly_that_many(tmp_path) -> None:
+    fitted(tmp_path / "run", "fit.steps=5", "fit.epochs=9")
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-5.index").exists()
+
+
+def test_a_nan_stops_the_training_and_names_the_example(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", SMALL, "bad_row=0", "config.split.validation=0", "config.split.test=0", "--run", str(folder)]) == 1
+    told = capsys.readouterr().err
+    assert "the loss became nan in epoch 1" in told and "hold NaN or infinity" in told
+    assert json.loads((folder / "diverged.json").read_text())["examples_with_nan_or_inf"]
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused_with_the_nearest_that_can(tmp_path: Path) -> None:
+    from tfapp.errors import Refused
+    from tfapp.job import _shareable
+
+    with pytest.raises(Refused, match=r"use fit\.batch_size=12 or 8"):
+        _shareable(10, 4)
+
+
+def test_half_precision_trains_with_the_softmax_in_float32(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from tfapp import export
+
+    for precision in ("bfloat16", "float16"):
+        folder = tmp_path / precision
+        assert main(["train", SMALL, f"runtime.precision={precision}", "--run", str(folder)]) == 0
+        model = export.load_keras(folder / "model.keras")
+        assert model.output.dtype == tf.float32
+        assert {weight.dtype for weight in model.trainable_weights} == {tf.float32}
+
+
+def test_sigterm_writes_a_checkpoint_and_ends_in_143_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = [sys.executable, "-m", "tfapp", "train", SMALL, "fit.epochs=2000", "fit.steps=4000", "--run", str(folder)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143, told
+    assert "the same command goes on from there" in told
+    assert list((folder / "checkpoints").glob("ckpt-*.index"))
+    assert json.loads((folder / "run.json").read_text())["status"] == "stopped"
+    rows = len((folder / "metrics.csv").read_text().splitlines())
+    assert main(words[3:]) == 0
+    assert len((folder / "metrics.csv").read_text().splitlines()) > rows
+
+
+def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
+    """Real processes under MultiWorkerMirroredStrategy on loopback."""
+    import socket
+
+    with socket.socket() as a, socket.socket() as b:
+        a.bind(("127.0.0.1", 0)), b.bind(("127.0.0.1", 0))
+        ports = [s.getsockname()[1] for s in (a, b)]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    words = [sys.executable, "-m", "tfapp", "train", SMALL, "--run", str(tmp_path / "two")]
+    # The first worker opens the run; the second finds it open.
+    workers = [
+        subprocess.Popen(
+            words,
+            env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    told = [worker.communicate(timeout=200)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], told
+    assert main(["train", SMALL, "--run", str(tmp_path / "one")]) == 0
+    one, two = (np.load(tmp_path / name / "predictions.npz")["outputs"] for name in ("one", "two"))
+    np.testing.assert_allclose(one, two, atol=1e-5)
