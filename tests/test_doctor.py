@@ -134,3 +134,17 @@ def test_a_crash_of_the_fit_is_a_finding(script, error, tmp_path: Path, monkeypa
     assert error in trial["error"]
     assert trial["advice"]
     assert doctor.fit(trial).state == "broken"
+
+
+def test_a_package_that_is_installed_and_does_not_import_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brittle.py").write_text("raise ImportError('first line\\nnumpy.core.multiarray failed to import')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(environment, "version", lambda package: None if package == "absent" else "1.0")
+    found = doctor.not_imported(["json", "absent", "brittle"])
+    assert found == {"brittle": "numpy.core.multiarray failed to import"}
+    check = doctor.imports({"not_imported": found})
+    assert check.state == "broken"
+    assert "brittle: numpy.core.multiarray" in check.found
+    assert doctor.imports({"not_imported": {}}).state == "ok"

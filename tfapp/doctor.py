@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,17 @@ GiB = 1024**3
 FIT_SECONDS = 6.0
 # Four epochs of it, the fewest there are, reach 0.88 and more: far below that, the arithmetic is wrong.
 LEARNED = 0.8
+
+
+# What is imported where that is not the package's own name.
+_MODULES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL.Image",
+    "PyYAML": "yaml",
+    "pyarrow": "pyarrow.parquet",
+    "matplotlib": "matplotlib.figure",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ def examine() -> tuple[list[Check], dict[str, Any]]:
     checks = [
         python(facts["versions"]["python"], sys.executable),
         *packages(facts["versions"]),
+        imports(trial),
         cpu(facts["machine"]),
         memory(facts["machine"]),
         disk("runs", Path(os.environ.get("TFAPP_RUNS") or "runs"), "choose another disk: TFAPP_RUNS=FOLDER"),
@@ -108,6 +120,17 @@ def packages(versions: Mapping[str, str | None]) -> list[Check]:
             Check(f"extra {extra}", "ok", found, f"if you want it: pip install 'tfapp[{extra}]'" if absent else "")
         )
     return checks
+
+
+def imports(trial: Mapping[str, Any]) -> Check:
+    """Installed is not enough: two packages may each be fine and not go together."""
+    broken: Mapping[str, str] = trial.get("not_imported", {})
+    if "error" in trial:
+        return Check("imports", "warning", "not tried: the fit did not end", "mend the fit first")
+    if not broken:
+        return Check("imports", "ok", "every needed package imports")
+    found = "; ".join(f"{name}: {said}" for name, said in broken.items())
+    return Check("imports", "broken", found, "install the tested versions: pip install -c tools/constraints.txt tfapp")
 
 
 def cpu(machine: Mapping[str, Any]) -> Check:
@@ -211,8 +234,8 @@ def fit(trial: Mapping[str, Any]) -> Check:
 def try_fit(seconds: float = FIT_SECONDS, timeout: float = 180.0) -> dict[str, Any]:
     """A small CNN on scikit-learn's digits, in a process of its own: a crash of TensorFlow is a finding too.
 
-    Returns: devices, import_seconds, first_step_seconds, examples_per_second, epochs, accuracy, and whether TensorFlow's
-      `bytecode` is in its `folder`; or `error` and `advice`.
+    Returns: devices, import_seconds, first_step_seconds, examples_per_second, epochs, accuracy, whether TensorFlow's
+      `bytecode` is in its `folder`, and the packages `not_imported`; or `error` and `advice`.
     """
     paths = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
     # A fit on this machine alone must not wait for the other workers.
@@ -289,8 +312,22 @@ def _fit(seconds: float) -> dict[str, Any]:
         "accuracy": round(accuracy, 4),
         "bytecode": bytecode,
         "folder": str(folder),
+        "not_imported": not_imported(environment.NEEDED),
         "devices": environment.devices(),
     }
+
+
+def not_imported(packages: Sequence[str]) -> dict[str, str]:
+    """Those that fail to import, with the last line of what they say; those that are absent are told of elsewhere."""
+    failed = {}
+    for package in packages:
+        if environment.version(package) is None:
+            continue
+        try:
+            importlib.import_module(_MODULES.get(package, package))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a broken package may raise anything
+            failed[package] = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return failed
 
 
 if __name__ == "__main__":

@@ -176,3 +176,19 @@ def test_every_requirement_has_a_pin_within_its_range() -> None:
         requirement = Requirement(line)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), line
     assert {"setuptools", "wheel"} <= set(pins)
+
+
+def test_every_file_of_the_app_that_is_no_module_is_shipped() -> None:
+    from configparser import ConfigParser
+
+    cfg = ConfigParser()
+    cfg.read(CHECKOUT / "setup.cfg")
+    app = CHECKOUT / "tfapp"
+    shipped = {path for pattern in cfg["options.package_data"]["tfapp"].split() for path in app.glob(pattern)}
+    others = {path for path in app.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others - shipped == set()
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = {path.parent for top in ("tfapp", "recipes") for path in (CHECKOUT / top).rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
