@@ -49,10 +49,9 @@ def saved_model(model: keras.Model, path: Path) -> None:
     def serve(features: dict[str, Any]) -> dict[str, Any]:
         return {"outputs": model(features if isinstance(model.input, dict) else features["inputs"], training=False)}
 
-    # A signature takes its inputs as keywords; the dict function gives them their names.
+    # The function and not a trace of it: TensorFlow must trace it anew to save variables of several replicas.
     module.serve = serve
-    concrete = serve.get_concrete_function()
-    tf.saved_model.save(module, str(path), signatures={"serving_default": concrete})
+    tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
 
 
 def tflite(folder: Path, path: Path) -> Path:
