@@ -107,6 +107,14 @@ def forget_training(model: keras.Model) -> keras.Model:
     return model
 
 
+def on_one_device(model: keras.Model) -> keras.Model:
+    """A copy of the model outside the strategy. Every worker must call it: reading batch statistics is collective."""
+    weights = model.get_weights()
+    copy = keras.models.clone_model(model)
+    copy.set_weights(weights)
+    return copy
+
+
 def _shareable(batch_size: int, replicas: int) -> None:
     if batch_size % replicas:
         below, above = batch_size // replicas * replicas, (batch_size // replicas + 1) * replicas

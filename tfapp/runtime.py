@@ -37,6 +37,18 @@ class Machine:
     def chief(self) -> bool:
         return self.worker == 0
 
+    def wait_for_all(self) -> None:
+        """Hold each worker here until all have come: one that leaves early looks crashed to the others."""
+        if self.workers > 1:
+            import tensorflow as tf
+
+            @tf.function
+            def meet() -> Any:
+                context = tf.distribute.get_replica_context
+                return self.strategy.run(lambda: context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([])))
+
+            meet()
+
 
 class Runtime(Settings):
     """Where and how the training runs; none of it changes what is trained, but for precision and seed."""

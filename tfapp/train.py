@@ -52,11 +52,13 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         jobs.announce(job, say)
         trained = fit(job, run)
-        if not machine.chief:
-            return {}
-        model = export.whole(job.preprocess, trained.model, data.task)
-        export.save(model, run.folder)
-        return worth.report(run, recipe, job, trained, model)
+        report = {}
+        if machine.chief:
+            model = export.whole(job.preprocess, trained.model, data.task)
+            export.save(model, run.folder)
+            report = worth.report(run, recipe, job, trained, model)
+        machine.wait_for_all()
+        return report
 
 
 def fit(job: Job, run: Run) -> Trained:
@@ -117,6 +119,8 @@ def fit(job: Job, run: Run) -> Trained:
     seconds = time.perf_counter() - began
     for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
         model = unwrap(model)
+    if machine.replicas > 1:
+        model = jobs.on_one_device(model)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
 
 
