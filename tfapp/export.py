@@ -97,7 +97,10 @@ def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
         with writing(path) as file:
             file.write(run.file("model.keras").read_bytes())
         model = load_keras(path)
-        written = lambda features: model(features, training=False).numpy()
+
+        def written(features: Any) -> np.ndarray:
+            return model(features, training=False).numpy()
+
     else:
         with writing_folder(path) as aside:
             shutil.copytree(run.file("model"), aside)
