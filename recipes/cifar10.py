@@ -2,7 +2,7 @@
 
 Run:    tfapp train cifar10
         tfapp train cifar10 config.model=cnn fit.epochs=20
-Cost:   ResNet-20: about a minute an epoch on two cores; an accelerator is better
+Cost:   ResNet-20: two to four minutes an epoch on two cores, hours for all 100; an accelerator is better
 Score:  0.91 test accuracy is published for ResNet-20 (He et al. 2016, arXiv:1512.03385, table 6: 8.75 % error)
 Data:   tf_keras.datasets.cifar10 (A. Krizhevsky 2009), downloaded once, or a folder with IDX files of
         [n, 32, 32, 3]: train-images-idx4-ubyte[.gz], train-labels-idx1-ubyte[.gz] and the same with t10k
