@@ -35,7 +35,7 @@ def report(run: Run, recipe: ModuleType, job: Job, trained: Trained, model: kera
         "schema": 1,
         "recipe": Path(job.plan.recipe).stem,
         "title": about.partition("\n")[0],
-        "about": about.partition("\n\n")[0],
+        "about": about.partition("\n\n")[0].removeprefix(about.partition("\n")[0]).strip(),
         "status": "finished",
         "started": run.read("run.json").get("started", now()),
         "seconds": round(trained.seconds, 2),
