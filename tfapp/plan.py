@@ -102,19 +102,24 @@ class Plan(Features, Generic[C]):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def schema(config: type[Settings]) -> type[Plan]:
+    """The plan of a recipe with this Config."""
+    return Plan[config]  # type: ignore[valid-type]
+
+
 def resolve(recipe: str, config: type[Settings], layers: Iterable[tuple[str, Mapping[str, Any]]]) -> Plan:
     """One plan from its layers, each a (where it came from, nested mapping), last wins.
 
     Raises:
       Usage: an unknown key or a wrong type, with the nearest right key or what is allowed.
     """
-    schema = Plan[config]  # type: ignore[valid-type]
+    whole = schema(config)
     merged: dict[str, Any] = {"recipe": recipe, "config": {}}
     for where, layer in layers:
         for path, value in _leaves(layer):
-            _place(schema, merged, path, value, where)
+            _place(whole, merged, path, value, where)
     try:
-        return schema.model_validate({**merged, "recipe": recipe})
+        return whole.model_validate({**merged, "recipe": recipe})
     except ValidationError as error:
         raise Usage(_explain(error)) from None
 
@@ -236,8 +241,8 @@ def _place(schema: type[BaseModel], tree: dict[str, Any], path: tuple[str, ...],
                 raise Usage(_unknown(schema, path[: depth + 1], where))
             # A setting that is itself a mapping (types: {age: number}) takes any key.
             tree = _descend(tree, path[depth - 1], None)
-            for inner in path[depth:-1]:
-                tree = tree.setdefault(inner, {})
+            for part in path[depth:-1]:
+                tree = tree.setdefault(part, {})
             tree[path[-1]] = value
             return
         inner = _section(here.model_fields[key].annotation)
@@ -339,7 +344,9 @@ def explained(plan: Plan) -> Iterator[str]:
 
 
 def _settings(schema: type[BaseModel], values: Any, prefix: str) -> Iterator[tuple[str, Any, str]]:
-    for name, info in schema.model_fields.items():
+    # The recipe's own settings and the training come before the features, which the schema inherits.
+    fields = schema.model_fields
+    for name, info in sorted(fields.items(), key=lambda field: field[0] in Features.model_fields):
         value, inner, key = getattr(values, name, None), _section(info.annotation), prefix + name
         if prefix == "" and name == "recipe":
             continue

@@ -42,7 +42,7 @@ class Record(keras.callbacks.Callback):
         self.rows.append({"epoch": epoch + 1, **numbers, "learning_rate": float(rate), "seconds": round(seconds, 3)})
         if self._folder is not None:
             self._write_table(self._folder / "metrics.csv")
-            self._write_events(epoch + 1, {**numbers, "learning_rate": float(rate)})
+            self._write_events(self._folder / "tensorboard", epoch + 1, {**numbers, "learning_rate": float(rate)})
 
     def on_train_end(self, logs: Any = None) -> None:
         for writer in self._writers.values():
@@ -61,11 +61,11 @@ class Record(keras.callbacks.Callback):
         table.writerows(self.rows)
         write_text(path, text.getvalue())
 
-    def _write_events(self, epoch: int, numbers: dict[str, float]) -> None:
+    def _write_events(self, folder: Path, epoch: int, numbers: dict[str, float]) -> None:
         for name, value in numbers.items():
             part = "validation" if name.startswith("val_") else "train"
             if part not in self._writers:
-                self._writers[part] = tf.summary.create_file_writer(str(self._folder / "tensorboard" / part))
+                self._writers[part] = tf.summary.create_file_writer(str(folder / part))
             with self._writers[part].as_default():
                 tf.summary.scalar("epoch/" + name.removeprefix("val_"), value, step=epoch)
         for writer in self._writers.values():

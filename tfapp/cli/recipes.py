@@ -50,7 +50,7 @@ def show(name: str, schema: bool, as_json: bool) -> None:
     found = recipes.find(name)
     module = recipes.load(found)
     if schema:
-        click.echo(json.dumps(plan.Plan[module.Config].model_json_schema(), indent=1))
+        click.echo(json.dumps(plan.schema(module.Config).model_json_schema(), indent=1))
         return
     resolved = plan.resolve(found.word, module.Config, [("the recipe's defaults", recipes.defaults(module))])
     if as_json:
