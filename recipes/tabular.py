@@ -100,7 +100,7 @@ def preprocess(config, data):
     categories = [name for name, column in columns.items() if column.dtype == object]
     outputs = {}
     if numbers:
-        raw = keras.layers.Concatenate()([inputs[name] for name in numbers])
+        raw = joined([inputs[name] for name in numbers])
         outputs["numbers"] = _encode(config, raw, np.stack([columns[name] for name in numbers], axis=1))
     if categories:
         known = [_known(config, columns[name]) for name in categories]
@@ -109,7 +109,7 @@ def preprocess(config, data):
             keras.layers.StringLookup(vocabulary=words)(inputs[name]) + int(start)
             for name, words, start in zip(categories, known, starts, strict=False)
         ]
-        outputs["categories"] = keras.layers.Concatenate()(ids)
+        outputs["categories"] = joined(ids)
     return keras.Model(inputs, outputs)
 
 
@@ -140,7 +140,12 @@ def _encode(config, raw, train):
     sometimes = np.flatnonzero(gaps.any(axis=0))
     if len(sometimes):
         parts.append(tf.cast(tf.gather(missing, sometimes, axis=1), tf.float32))
-    return keras.layers.Concatenate()(parts)
+    return joined(parts)
+
+
+def joined(parts):
+    """The parts side by side; a Concatenate of a single one would not come back from a saved model."""
+    return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
 
 
 def _edges(values, bins):
@@ -166,7 +171,7 @@ def model(config, inputs, data):
         columns = [column for column in data.train.features.values() if column.dtype == object]
         size = sum(len(_known(config, column)) + 1 for column in columns)
         parts.append(keras.layers.Flatten()(keras.layers.Embedding(size, config.embedding)(inputs["categories"])))
-    x = keras.layers.Concatenate()(parts)
+    x = joined(parts)
     for units in config.hidden:
         x = keras.layers.Dense(units, activation="relu")(x)
         x = keras.layers.Dropout(config.dropout)(x)

@@ -116,9 +116,11 @@ def _pooled(config, ids):
 
 def _cnn(config, ids):
     words = _embed(config, ids)
+    # Padding is nothing to see, before the windows and after them: how long a text is read must not matter.
+    there = tf.cast(tf.expand_dims(tf.not_equal(ids, 0), 2), words.dtype)
     windows = [
         keras.layers.GlobalMaxPooling1D()(
-            keras.layers.Conv1D(config.filters, width, padding="same", activation="relu")(words)
+            keras.layers.Conv1D(config.filters, width, padding="same", activation="relu")(words * there) * there
         )
         for width in (2, 3, 4, 5)
     ]
