@@ -10,8 +10,9 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_statistics, export, features, stateless, worth
+from tfapp import batch_statistics, export, features, identical, stateless, watch, worth
 from tfapp import job as jobs
+from tfapp.callbacks.beat import Beat
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
 from tfapp.callbacks.diverged import Diverged
@@ -21,6 +22,7 @@ from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
 from tfapp.errors import Usage, nearest
 from tfapp.job import Job
+from tfapp.launch import signs
 from tfapp.plan import Plan
 from tfapp.run import Run
 
@@ -50,8 +52,10 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
         run.describe(data)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
-        jobs.announce(job, say)
+        if machine.chief:
+            jobs.announce(job, say)
         trained = fit(job, run)
+        identical.check(trained.model, machine)
         report = {}
         if machine.chief:
             model = export.whole(job.preprocess, trained.model, data.task)
@@ -82,11 +86,12 @@ def fit(job: Job, run: Run) -> Trained:
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
     saved = [*job.callbacks, best, *_planned(job, monitor), record]
-    checkpoint = Checkpoint(run.file("checkpoints"), machine.chief, plan.fit.checkpoint, len(job.train), saved)
+    checkpoint = Checkpoint(run.file("checkpoints"), machine, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
     start = checkpoint.restore()
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief)
-    stop = StopOnSignal(checkpoint)
+    stop = StopOnSignal(checkpoint, machine)
+    beat = Beat(watch.seconds(watch.HANG) if machine.workers > 1 or signs.launched() else None)
     callbacks = [
         Pace(
             plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1
@@ -94,6 +99,7 @@ def fit(job: Job, run: Run) -> Trained:
         Diverged(job.train, run.file("diverged.json"), run.file("checkpoints")),
         *saved,
         progress,
+        beat,
         checkpoint,
         stop,
     ]
@@ -114,6 +120,7 @@ def fit(job: Job, run: Run) -> Trained:
             )
         finally:
             progress.close()
+            beat.close()
             stop.close()
         checkpoint.save(complete=True)
     seconds = time.perf_counter() - began

@@ -21,6 +21,7 @@ VERBS = {
     "new": "Write a working copy of a recipe, to change.",
     "validate": "Check a plan, its data and its model; train nothing.",
     "train": "Train a recipe: from data to a finished, measured, exported run.",
+    "launch": "Train with many workers: start, watch, restart and end them.",
     "evaluate": "Measure a run again, on its own test data or on yours.",
     "predict": "Predict new files with a run's exported model.",
     "export": "Write a run's model as SavedModel, Keras or TFLite.",
@@ -85,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
     # TensorFlow reads this when it is imported; its remarks about CPU features would bury our own lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "2")
     try:
-        return cli.main(args=words, prog_name="tfapp", standalone_mode=False) or 0
+        return cli.main(args=words, prog_name="tfapp", standalone_mode=False, obj=debug) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return Usage.exit_code
