@@ -10,6 +10,9 @@ import tf_keras as keras
 
 from tfapp.launch import signs
 
+# Seconds between two signs; a sign takes microseconds.
+OFTEN = 0.1
+
 
 class Beat(keras.callbacks.Callback):
     """Tells the launcher the step, and ends the process when none comes for too long (see tfapp.watch).
@@ -49,7 +52,7 @@ class Beat(keras.callbacks.Callback):
 
     def _due(self) -> bool:
         now = time.monotonic()
-        if now - self._told < 0.5:
+        if now - self._told < OFTEN:
             return False
         self._told = now
         return True

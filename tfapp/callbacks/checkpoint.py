@@ -77,10 +77,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _agreed(self) -> Path | None:
         """The newest checkpoint that is whole on every worker; the chief names them one by one."""
-        numbers = _numbers(self._folder) if self._machine.chief else []
+        offers = numbers(self._folder) if self._machine.chief else []
         blind: list[int] = []
         while True:
-            offered = int(self._machine.gather(numbers.pop(0) + 1 if numbers else 0)[0, 0])
+            offered = int(self._machine.gather(offers.pop(0) + 1 if offers else 0)[0, 0])
             if not offered:
                 break
             path = self._folder / f"ckpt-{offered - 1}"
@@ -167,7 +167,7 @@ class Checkpoint(keras.callbacks.Callback):
             metric.set_weights([np.asarray(weight, np.float32) for weight in weights])
 
 
-def _numbers(folder: Path) -> list[int]:
+def numbers(folder: Path) -> list[int]:
     """The steps of the checkpoints in a folder, newest first: of all files, as the list of them may be torn too."""
     found = [re.fullmatch(r"ckpt-(\d+)\.index", path.name) for path in folder.glob("ckpt-*.index")]
     return sorted((int(name[1]) for name in found if name), reverse=True)

@@ -22,6 +22,7 @@ VERBS = {
     "validate": "Check a plan, its data and its model; train nothing.",
     "train": "Train a recipe: from data to a finished, measured, exported run.",
     "launch": "Train with many workers: start, watch, restart and end them.",
+    "verify-resume": "Check that a killed training goes on to the same weights, bit for bit.",
     "evaluate": "Measure a run again, on its own test data or on yours.",
     "predict": "Predict new files with a run's exported model.",
     "export": "Write a run's model as SavedModel, Keras or TFLite.",
@@ -41,7 +42,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"tfapp.cli.{name}").command
+        command: click.Command = importlib.import_module(f"tfapp.cli.{name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> None:

@@ -24,9 +24,11 @@ class Screen:
 
     Args:
       workers: how many there are; one needs no number.
+      quiet: keep the workers' lines in the logs alone.
     """
 
-    def __init__(self, workers: int):
+    def __init__(self, workers: int, quiet: bool = False):
+        self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._live: Live | None = None
         self._workers = workers
@@ -38,7 +40,7 @@ class Screen:
     @property
     def live(self) -> bool:
         """Whether a progress line can be drawn."""
-        return self._console.is_terminal
+        return self._console.is_terminal and not self._quiet
 
     def worker(self, number: int, line: str, result: bool = False, hide: bool = False) -> None:
         """A worker's line; the chief's results go to standard output as they are.
@@ -46,6 +48,8 @@ class Screen:
         What one worker has said, no other says again: they do the same things and make the same mistakes.
         """
         self._keep(number, line)
+        if self._quiet:
+            return
         if result and number == 0:
             print(line, flush=True)
         elif not hide and line.strip() and not _NATIVE.match(line) and self._said.setdefault(line, number) == number:

@@ -164,7 +164,8 @@ class Job:
     ):
         self.workers: list[_Worker] = []
         self.furthest = 0
-        self.began = time.monotonic()
+        # When this start had trained its first step; time.monotonic().
+        self.trained: float | None = None
         self._launch, self._words, self._screen, self._events, self._reached = launch, words, screen, events, reached
         self._first: _Worker | None = None
         self._stopping: int | None = None
@@ -250,7 +251,7 @@ class Job:
         now = time.monotonic()
         if now >= self._ask_at:
             self._ask_at = float("inf")
-            for worker in self._running():
+            for worker in self.running():
                 worker.ended_by_us = True
                 worker.process.signal(signal.SIGTERM)
         if now >= self._kill_at:
@@ -258,10 +259,11 @@ class Job:
             self._kill()
         if now >= self._drop_at:
             self._drop_at = float("inf")
-            for worker in self._running():
+            for worker in self.running():
                 worker.process.drop()
 
-    def _running(self) -> list[_Worker]:
+    def running(self) -> list[_Worker]:
+        """The workers that have not ended, as far as is known."""
         return [worker for worker in self.workers if worker.code is None]
 
     def _kill(self) -> None:
@@ -274,6 +276,8 @@ class Job:
     def _hear(self, worker: _Worker, line: str, result: bool) -> None:
         shown, told = signs.read(line)
         worker.facts.update(told)
+        if "step" in told and self.trained is None:
+            self.trained = time.monotonic()
         self.furthest = max(self.furthest, worker.step)
         if "run" in told and worker.number == 0:
             self._screen.log_in(Path(told["run"]))
@@ -294,7 +298,7 @@ class Job:
             self._screen.settle()
             self._screen.say(f"{signal.Signals(number).name}: stopping at the next step, with a checkpoint")
             self._kill_at = time.monotonic() + self._launch.grace
-        for worker in self._running():
+        for worker in self.running():
             # Slurm's and a lost terminal's signals mean the same as SIGTERM.
             worker.process.signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
