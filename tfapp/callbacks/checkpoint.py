@@ -58,8 +58,6 @@ class Checkpoint(keras.callbacks.Callback):
         self._objects = tf.train.Checkpoint(model=model, optimizer=model.optimizer, state=self._state)
         # Every worker takes part in saving; only the chief's files are kept.
         self._away = None if self._machine.chief else tempfile.TemporaryDirectory(prefix="tfapp-worker-")
-        folder = self._away.name if self._away else str(self._folder)
-        self._manager = tf.train.CheckpointManager(self._objects, folder, max_to_keep=self._settings.keep)
         self.set_model(model)
 
     def restore(self) -> int:
@@ -150,7 +148,9 @@ class Checkpoint(keras.callbacks.Callback):
             for callback in self._callbacks:
                 if hasattr(callback, "write"):
                     callback.write()
-        self._manager.save(checkpoint_number=self.step)
+        folder = Path(self._away.name) if self._away else self._folder
+        self._objects.write(str(folder / f"ckpt-{self.step}"))
+        _drop_all_but(self._settings.keep, folder, self.step)
         self._due = False
         self._saved_at = time.monotonic()
 
@@ -168,9 +168,17 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def numbers(folder: Path) -> list[int]:
-    """The steps of the checkpoints in a folder, newest first: of all files, as the list of them may be torn too."""
+    """The steps of the checkpoints in a folder, newest first."""
     found = [re.fullmatch(r"ckpt-(\d+)\.index", path.name) for path in folder.glob("ckpt-*.index")]
     return sorted((int(name[1]) for name in found if name), reverse=True)
+
+
+def _drop_all_but(keep: int, folder: Path, step: int) -> None:
+    """Delete all but the last checkpoints up to a step; what lies beyond it was torn, and will be written over."""
+    for number in [number for number in numbers(folder) if number <= step][keep:]:
+        # The index first: without it there is no checkpoint, however a kill cuts this short.
+        for path in sorted(folder.glob(f"ckpt-{number}.*"), key=lambda path: path.suffix != ".index"):
+            path.unlink(missing_ok=True)
 
 
 def _whole(path: Path) -> bool:
@@ -180,8 +188,9 @@ def _whole(path: Path) -> bool:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
         json.loads(reader.get_tensor(STATE))
-    except (tf.errors.OpError, ValueError, RuntimeError, KeyError):
-        return False  # Torn by a kill or a full disk.
+    except Exception:
+        # Torn by a kill or a full disk. The reader turns TensorFlow's errors into half a dozen of Python's.
+        return False
     return True
 
 
