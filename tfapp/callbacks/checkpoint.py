@@ -141,7 +141,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._state.value = {
             "step": self.step,
             "complete": complete,
-            "metrics": [metric.get_weights() for metric in self.model.metrics] if self.inside_epoch else [],
+            "running": self._running_metrics() if self.inside_epoch else [],
             "callbacks": {str(number): _state(callback) for number, callback in enumerate(self._callbacks)},
         }
         if self._machine.chief:
@@ -162,9 +162,34 @@ class Checkpoint(keras.callbacks.Callback):
         # Saving is common work, and no two clocks agree.
         return minutes is not None and self._machine.any(time.monotonic() - self._saved_at >= 60 * minutes)
 
+    def _metrics(self) -> list[list[tf.Variable]]:
+        """Of each replica here, its own part of every variable of the metrics."""
+        variables = [variable for metric in self.model.metrics for variable in metric.variables]
+        parts = [self._machine.strategy.experimental_local_results(variable) for variable in variables]
+        return [list(replica) for replica in zip(*parts, strict=True)]
+
+    def _running_metrics(self) -> list[list[int]]:
+        """The metrics of the epoch so far: each replica's own, float64 as pairs of uint32, [replicas, 2 × values].
+
+        Their sum alone would not do: summed in another order, an epoch's mean loss ends with other last bits.
+        """
+        here = [np.concatenate([np.ravel(part.numpy()) for part in replica]) for replica in self._metrics()]
+        table = self._machine.gather(*np.asarray(here, np.float64).view(np.uint32).ravel().tolist())
+        return table.reshape(self._machine.replicas, -1).tolist() if here else []
+
     def _restore_metrics(self) -> None:
-        for metric, weights in zip(self.model.metrics, self._state.value.get("metrics", []), strict=False):
-            metric.set_weights([np.asarray(weight, np.float32) for weight in weights])
+        held = np.asarray(self._state.value.get("running", []), np.uint32).view(np.float64)
+        if not held.size:
+            return
+        replicas = self._metrics()
+        if len(held) != self._machine.replicas:
+            # Another number of replicas now: the first one takes the sum of all.
+            held = np.vstack([held.sum(0), np.zeros((self._machine.replicas - 1, held.shape[1]))])
+        first = self._machine.worker * len(replicas)
+        for values, replica in zip(held[first:], replicas, strict=False):
+            sizes = np.cumsum([part.shape.num_elements() for part in replica])[:-1]
+            for part, value in zip(replica, np.split(values, sizes), strict=True):
+                part.assign(value.reshape(part.shape).astype(part.dtype.as_numpy_dtype))
 
 
 def numbers(folder: Path) -> list[int]:
