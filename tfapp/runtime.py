@@ -17,6 +17,7 @@ from pydantic import Field
 from tfapp import watch
 from tfapp.errors import Missing, PeersLost, Refused
 from tfapp.launch import cluster as clusters
+from tfapp.launch import signs
 from tfapp.launch.cluster import Cluster
 from tfapp.settings import Settings
 
@@ -160,7 +161,16 @@ class Runtime(Settings):
             # What TensorFlow reads, whoever told us.
             os.environ["TF_CONFIG"] = os.environ.get("TF_CONFIG") or cluster.config()
             _heed_heartbeats(tf)
-            with watch.limit(watch.seconds(watch.START)):
+            wait = watch.seconds(watch.START)
+            if not signs.launched():
+                # Said in advance: TensorFlow holds Python while it waits. A launcher has words of its own.
+                where = ", ".join(cluster.addresses)
+                print(
+                    f"waiting at most {wait:g} s for all {cluster.workers} workers: {where}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            with watch.limit(wait):
                 strategy = tf.distribute.MultiWorkerMirroredStrategy()
             _default_sigterm()
             return Machine(strategy, strategy.num_replicas_in_sync, cluster.worker, cluster.workers)

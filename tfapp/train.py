@@ -49,7 +49,8 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
     """
     with plan.runtime.enter() as machine, run.recorded(machine):
         data = recipe.data(plan.config)
-        run.describe(data)
+        if machine.chief:
+            run.describe(data)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         if machine.chief:

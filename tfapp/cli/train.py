@@ -59,7 +59,8 @@ def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_js
     if dry_run:
         click.echo(f"# would train in {folder}\n{plan.to_yaml()}", nl=False)
         return
-    if fresh and not signs.launched() and cluster.current() is not None:
+    here = cluster.current()
+    if fresh and not signs.launched() and here is not None and here.workers > 1:
         raise Refused(
             "--fresh on many workers that were not started by tfapp launch: each would set the others' run aside\n"
             "move the old run away first, or name a new one with --run FOLDER"
