@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import shutil
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def saved_model(model: keras.Model, path: Path) -> None:
     """Write a SavedModel whose serving_default takes the raw features by name and gives `outputs`."""
     module = tf.Module()
     module.model = model
-    specs = {name: tf.TensorSpec(t.shape, t.dtype, name=name) for name, t in _named_inputs(model).items()}
+    specs = {name: tf.TensorSpec(t.shape, t.dtype, name=_argument(name)) for name, t in _named_inputs(model).items()}
 
     @tf.function(input_signature=[specs])
     def serve(features: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +138,8 @@ def load_saved(path: Path) -> Any:
 
     def call(features: Any) -> np.ndarray:
         named = features if isinstance(features, dict) else {"inputs": features}
-        return serve(**{name: tf.convert_to_tensor(value) for name, value in named.items()})["outputs"].numpy()
+        served = serve(**{_argument(name): tf.convert_to_tensor(value) for name, value in named.items()})
+        return served["outputs"].numpy()
 
     # The signature's function dies with the object that it came from.
     call.model = loaded  # type: ignore[attr-defined]
@@ -196,6 +198,14 @@ def _bytes(path: Path) -> int:
     return (
         sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
     )
+
+
+def _argument(name: str) -> str:
+    """What a SavedModel calls an input: a column «class» cannot be the keyword argument that TensorFlow makes of it.
+
+    A «class_» beside it becomes «class__», so no two inputs get one name.
+    """
+    return f"{name}_" if keyword.iskeyword(name.rstrip("_")) else name
 
 
 def _named_inputs(model: keras.Model) -> dict[str, Any]:

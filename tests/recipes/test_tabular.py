@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recipes import tabular
+from tfapp import export
 from tfapp.errors import Usage
 
 
@@ -100,12 +101,16 @@ def test_a_rare_category_shares_the_bucket_of_the_unseen(people, tmp_path):
     assert int(preprocess(raw)["categories"][-1, 0]) == 0
 
 
-# TensorFlow takes no Python keyword, as the column «class», for the name of a SavedModel input.
-@pytest.mark.parametrize(
-    "target", ["class", pytest.param("pay", marks=pytest.mark.xfail(raises=ValueError, strict=True))]
-)
+@pytest.mark.parametrize("target", ["class", "pay"])
 def test_model_and_preprocessing_come_back_from_a_keras_file_and_a_saved_model(people, tmp_path, target):
-    data, preprocess, model, raw = built(tabular.Config(data=[people], target=target, types={"member": "category"}))
+    # With the target «pay», «class» is an input, though TensorFlow takes no Python keyword for a name; nor may it
+    # then be mistaken for its neighbour.
+    header, *rows = open(people).read().splitlines()
+    people = tmp_path / "more.csv"
+    people.write_text("\n".join([header + ",class_", *(f"{row},{len(row)}" for row in rows)]))
+    data, preprocess, model, raw = built(
+        tabular.Config(data=[str(people)], target=target, types={"member": "category"})
+    )
     whole = exported(preprocess, model)
     expected = whole(raw).numpy()
     assert expected.shape == (len(data.train), data.outputs)
@@ -115,9 +120,9 @@ def test_model_and_preprocessing_come_back_from_a_keras_file_and_a_saved_model(p
     again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     np.testing.assert_allclose(again(raw).numpy(), expected, rtol=1e-5, atol=1e-5)
 
-    whole.export(tmp_path / "saved")
-    served = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"]
-    np.testing.assert_allclose(next(iter(served(**raw).values())).numpy(), expected, rtol=1e-5, atol=1e-5)
+    export.saved_model(whole, tmp_path / "saved")
+    served = export.load_saved(tmp_path / "saved")
+    np.testing.assert_allclose(served(raw), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_regression_starts_at_the_mean_and_scale_of_its_target(people):
