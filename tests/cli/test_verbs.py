@@ -36,6 +36,7 @@ def test_every_verb_has_help_with_a_command_to_copy(verb: str, capsys) -> None:
     assert f"tfapp {verb}" in out.partition("Usage:")[2].partition("\n")[2]
 
 
+@pytest.mark.e2e
 def test_the_words_that_need_no_tensorflow_do_not_import_it(tmp_path: Path) -> None:
     commands = [
         ["recipes"], ["recipes", "show", "tabular"], ["recipes", "show", "digits", "--schema"], ["runs"],
