@@ -116,6 +116,8 @@ class Runtime(Settings):
             return _tpu(tf, self.tpu)
         if kind == "mirrored":
             devices = _devices(tf, gpus, self.replicas or len(gpus) or 1)
+            # As TensorFlow's own tests do: a second training in this process must not meet the first one's collectives.
+            tf.distribute.MirroredStrategy._collective_key_base += 100_000
             strategy = tf.distribute.MirroredStrategy(devices)
             return Machine(strategy, strategy.num_replicas_in_sync)
         return Machine(tf.distribute.get_strategy(), 1)

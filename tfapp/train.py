@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_statistics, export, features, stateless, worth
+from tfapp import export, features, stateless, worth
 from tfapp import job as jobs
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
@@ -75,9 +75,8 @@ def fit(job: Job, run: Run) -> Trained:
         )
         _build(job)
         restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
-    jobs.count_each_example_once(model)
-    if machine.replicas > 1:
-        batch_statistics.share(model, machine.replicas)
+    for bind in job.bind:
+        bind(model)
     monitor = _monitor(job)
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
