@@ -350,6 +350,10 @@ def test_one_class_no_image_and_no_folder_are_missing_with_help(tmp_path):
     (tmp_path / "other/broken.png").write_text("x")
     with pytest.raises(Missing, match=r"(?s)only one class, 'only'.*other/broken.png: not a JPEG"):
         images.from_folder(tmp_path, Split(), 8)
+    (tmp_path / "other/broken.png").unlink()
+    with pytest.raises(Missing, match=r"only one class, 'only', in .*: classification needs two$"):
+        images.from_folder(tmp_path, Split(), 8)
+    (tmp_path / "other/broken.png").write_text("x")
     (tmp_path / "only/1.png").unlink()
     with pytest.raises(Missing, match="no readable image"):
         images.from_folder(tmp_path, Split(), 8)

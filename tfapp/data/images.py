@@ -240,8 +240,8 @@ def _unseen(one: Found) -> Dropped:
 def _check_classes(classes: list[str], sound: list[Found], dropped: list[Dropped], where: str) -> None:
     if len(classes) > 1:
         return
-    first = f"\n{len(dropped):,} files were left out; the first is {dropped[0].name}: {dropped[0].reason}"
-    more = first if dropped else ""
+    first = [f"\n{len(dropped):,} files were left out; the first is {one.name}: {one.reason}" for one in dropped[:1]]
+    more = "".join(first)
     if classes:
         raise Missing(f"only one class, {classes[0]!r}, in {where}: classification needs two{more}")
     what = "no readable image" if not sound else "no image to train on"
@@ -515,7 +515,12 @@ def _turned(image, orientation):
     def among(*values):
         return tf.reduce_any(tf.equal(orientation, values))
 
-    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    def transposed():
+        # About tf.transpose of bytes, oneDNN complains on the terminal of many machines.
+        height, width = tf.shape(image)[0], tf.shape(image)[1]
+        return tf.gather(tf.reshape(image, [-1, 3]), tf.range(height) * width + tf.range(width)[:, None])
+
+    image = tf.cond(orientation >= 5, transposed, lambda: image)
     image = tf.cond(among(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
     return tf.cond(among(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
 
