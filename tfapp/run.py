@@ -16,11 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import yaml
-
 from tfapp import environment
 from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
-from tfapp.plan import Plan, difference
+from tfapp.plan import Plan, difference, from_file
 
 if TYPE_CHECKING:
     from tfapp.data.examples import Data
@@ -124,11 +122,11 @@ class Run:
         """The saved plan as nested plain values.
 
         Raises:
-          Missing: there is none, so this is no run.
+          Missing: there is none, so this is no run. Usage: it is damaged.
         """
         try:
-            return yaml.safe_load(self.file("plan.yaml").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            return from_file(self.file("plan.yaml"))
+        except Missing:
             raise Missing(
                 f"{self.folder} is not a run: it has no plan.yaml\nlist the runs that there are: tfapp runs"
             ) from None
@@ -172,11 +170,16 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     """Open the folder for this plan: a new run, or the unfinished one of the same plan.
 
     Raises:
-      Usage: the folder holds another plan's run, with the difference. PermissionError, OSError: from the disk.
+      Usage: the folder holds another plan's run, with the difference, or is being trained in and is to be set aside.
+        PermissionError, OSError: from the disk.
     """
     run = Run(folder)
+    if folder.exists() and not folder.is_dir():
+        raise Usage(f"{folder} is a file, and a run is a folder\ngive --run a new or empty folder")
     if fresh and folder.exists():
-        _move_aside(folder)
+        run = Run(folder := Path(os.path.abspath(folder)))  # Moved, «.» would still be the old one.
+        with held(run):
+            _move_aside(folder)
     if run.file("plan.yaml").exists():
         changes = difference(run.plan(), plan.model_dump(mode="json"))
         if run.read("run.json").get("recipe_sha256", recipe_digest) != recipe_digest:
