@@ -23,6 +23,7 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -163,13 +164,16 @@ def write_copy(recipe: Recipe, path: Path) -> Path:
 
 
 def _named() -> Iterator[tuple[str, Path]]:
-    """Names and files; of two with one name the later wins: installed packages < tfapp's own."""
+    """Names and files; of two with one name the later wins: installed packages < TFAPP_RECIPES < tfapp's own."""
     for point in importlib.metadata.entry_points(group="tfapp.recipes"):
         spec = importlib.util.find_spec(point.value.partition(":")[0])
         if spec is not None and spec.origin is not None:
             yield point.name, Path(spec.origin)
-    for path in sorted(_folder().glob("[!_]*.py")):
-        yield path.stem, path
+    # The image sets it to /recipes, where a recipe of one's own is mounted.
+    named = os.environ.get("TFAPP_RECIPES")
+    for folder in (*([Path(named)] if named else ()), _folder()):
+        for path in sorted(folder.glob("[!_]*.py")):
+            yield path.stem, path
 
 
 def _folder() -> Path:

@@ -108,7 +108,9 @@ def test_model_and_preprocessing_come_back_from_a_keras_file_and_a_saved_model(p
     header, *rows = open(people).read().splitlines()
     people = tmp_path / "more.csv"
     people.write_text("\n".join([header + ",class_", *(f"{row},{len(row)}" for row in rows)]))
-    data, preprocess, model, raw = built(tabular.Config(data=[str(people)], target=target, types={"member": "category"}))
+    data, preprocess, model, raw = built(
+        tabular.Config(data=[str(people)], target=target, types={"member": "category"})
+    )
     whole = exported(preprocess, model)
     expected = whole(raw).numpy()
     assert expected.shape == (len(data.train), data.outputs)
