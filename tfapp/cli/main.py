@@ -30,7 +30,7 @@ VERBS = {
     "report": "Write a run's report.",
     "runs": "List the runs.",
     "compare": "Set runs side by side.",
-    "cloud": "Train on a cloud machine, or on your own by ssh; render Slurm and Kubernetes manifests.",
+    "cloud": "Train on a cloud machine, or on your own by ssh.",
     "doctor": "Check this machine, with a short real fit.",
 }
 
