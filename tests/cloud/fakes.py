@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 PRELUDE = """#!{python} -S
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 cloud, words = Path(os.environ["FAKE_CLOUD"]), sys.argv[1:]
 with open(cloud / "calls", "a") as file:
@@ -28,6 +28,7 @@ machine = cloud / "machine"
 if "describe" in words:
     print(told("machine")) if machine.exists() else fail("ERROR: (gcloud) The resource 'it' was not found")
 elif "create" in words:
+    time.sleep(float(told("slow") or 0))
     if told("refuse"):
         fail(told("refuse"))
     machine.write_text("READY" if "tpus" in words else "RUNNING")

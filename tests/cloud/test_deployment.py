@@ -139,6 +139,7 @@ def test_up_then_train_uses_the_machine_that_is_there(cloud) -> None:
     assert verbs(cloud) == ["create", "delete"]
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_be_deleted_is_told_with_its_price_and_the_command(cloud, capsys) -> None:
     (cloud / "undeletable").write_text("1")
     assert main(TRAIN) == 1
@@ -207,6 +208,7 @@ def test_a_spot_machine_that_was_taken_away_is_started_again_and_the_run_goes_on
     assert "was taken away (TERMINATED); starting it again" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_spot_tpu_is_made_again_and_gets_its_run_back(cloud, runs_root) -> None:
     (cloud / "preempted").write_text("PREEMPTED")
     (cloud / "states").write_text("taken away\nexited 0")
@@ -218,6 +220,7 @@ def test_a_spot_tpu_is_made_again_and_gets_its_run_back(cloud, runs_root) -> Non
     assert len(started) == 2 and started[0][-3] == "runtime.strategy=tpu" and "--privileged" in started[0]
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_brought_back_is_kept_on_the_disk_alone(cloud, capsys) -> None:
     (cloud / "unfetchable").write_text("1")
     assert main(TRAIN) == 1
@@ -227,6 +230,7 @@ def test_a_run_that_cannot_be_brought_back_is_kept_on_the_disk_alone(cloud, caps
     assert "gcloud compute disks delete tfapp-digits --zone=us-central1-a" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_ends_the_training_brings_the_run_back_and_deletes_the_machine(cloud, runs_root, number, code) -> None:
     (cloud / "states").write_text("running 0")
@@ -249,3 +253,27 @@ def test_a_run_that_is_finished_here_is_not_sent(cloud, runs_root, capsys) -> No
     (runs_root / "digits" / "run.json").write_text('{"status": "finished"}')
     assert main(TRAIN) == 2
     assert "finished already" in capsys.readouterr().err and fakes.calls(cloud) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_google_makes_the_machine_waits_for_it_and_deletes_it(cloud) -> None:
+    (cloud / "slow").write_text("3")
+    process = subprocess.Popen([sys.executable, "-m", "tfapp", *TRAIN], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while "create" not in verbs(cloud):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert verbs(cloud) == ["create", "delete"] and not (cloud / "machine").exists()
+    assert deployment.every() == []
+
+
+def test_a_name_that_is_another_machine_s_is_not_given_away(cloud, capsys) -> None:
+    assert main(["cloud", "up", "digits", *GPU]) == 0
+    assert main(["cloud", "train", "digits", "--gpu", "nvidia-l4", "--zone", "europe-west4-a"]) == 2
+    assert "take it down first" in capsys.readouterr().err
+    assert verbs(cloud) == ["create"]
+    assert main([*TRAIN]) == 0
+    assert verbs(cloud) == ["create", "delete"]

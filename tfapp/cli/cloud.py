@@ -292,13 +292,13 @@ def _errand(words: tuple[str, ...], data: Path | None, env_file: Path | None) ->
 def _deployment(name: str, asked: dict[str, Any]) -> Deployment:
     from datetime import UTC, datetime
 
-    from tfapp.cloud.deployment import Deployment
+    from tfapp.cloud.deployment import Deployment, renewed
 
     _check_name(name)
     made, device = _machines(name, asked)
     if asked["bucket"] and not asked["bucket"].startswith("gs://"):
         raise Usage(f"--bucket {asked['bucket']} is no bucket\nas --bucket gs://mine/runs")
-    return Deployment(
+    asked_for = Deployment(
         name,
         made,
         asked["image"] or f"tfapp:{device}",
@@ -307,6 +307,7 @@ def _deployment(name: str, asked: dict[str, Any]) -> Deployment:
         asked["hourly"],
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return renewed(asked_for)
 
 
 def _machines(name: str, asked: dict[str, Any]) -> tuple[tuple[Machine, ...], str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,23 @@ def every() -> list[str]:
 
 def exists(name: str) -> bool:
     return _note(name).exists()
+
+
+def renewed(deployment: Deployment) -> Deployment:
+    """The same, as old as it is when it was made before.
+
+    Raises:
+      Usage: what was made under this name is something else, which must not be forgotten.
+    """
+    if not exists(deployment.name):
+        return deployment
+    before = known(deployment.name)
+    if before.machines != deployment.machines:
+        raise Usage(
+            f"{deployment.name} is something else already: {', '.join(machine.name for machine in before.machines)}\n"
+            f"take it down first (tfapp cloud down {deployment.name}), or take another name: --name NAME"
+        )
+    return replace(deployment, since=before.since)
 
 
 def up(deployment: Deployment, terminal: Terminal) -> None:
@@ -307,7 +325,7 @@ def status(deployment: Deployment, terminal: Terminal) -> list[dict[str, Any]]:
                 "state": there,
                 "training": f"{seen[0]} ({seen[1]})" if seen else "no answer",
                 "last": terminal.ask(machine.shell(log), timeout=60).out.strip() if seen else "",
-                "cost": cost(deployment) if machine.billed and there != "not there" else "",
+                "cost": _cost_of(deployment, machine, there),
             }
         )
     return rows
@@ -324,6 +342,14 @@ def cost(deployment: Deployment) -> str:
         return f"{made}; price: {machine.prices}"
     spent, daily = hours * deployment.hourly, 24 * deployment.hourly
     return f"{made}: {spent:.2f} so far, {daily:.2f} for each day more (at {deployment.hourly:g} an hour)"
+
+
+def _cost_of(deployment: Deployment, machine: Machine, state: str) -> str:
+    if not machine.billed or state == "not there":
+        return ""
+    if isinstance(machine, Gpu) and state in ("TERMINATED", "STOPPED"):
+        return f"stopped: its disk of {machine.disk} GB alone is billed, until tfapp cloud down {deployment.name}"
+    return cost(deployment)
 
 
 def left_running(deployment: Deployment, machine: Gpu | Tpu) -> str:
@@ -393,17 +419,22 @@ def _make(deployment: Deployment, machine: Gpu | Tpu, terminal: Terminal) -> Non
 
 def _create(deployment: Deployment, machine: Gpu | Tpu, terminal: Terminal) -> None:
     terminal.say(f"making {machine.name} in {machine.zone}")
-    try:
+    # An order that is cut off may be carried out all the same, after anybody looks.
+    with _undisturbed(terminal.say, "Google is making the machine") as came:
         created = terminal.ask(machine.create())
-    except BaseException:
-        down(deployment, terminal)
-        raise
-    if created.code == 0:
-        return
-    # A failed order may have left something all the same.
-    if _state(machine, terminal):
-        down(deployment, terminal)
-    _note(deployment.name).unlink(missing_ok=True)
+        if created.code == 0 and not came:
+            return
+        try:
+            there = _state(machine, terminal)
+        except Missing as error:
+            raise Failed(
+                f"it is not known whether a machine was made: {error}\n{left_running(deployment, machine)}"
+            ) from None
+        # A failed order may have left something all the same.
+        if there:
+            down(deployment, terminal)
+        _note(deployment.name).unlink(missing_ok=True)
+    _raise_again(came)
     told = created.told
     advice = "look at your rights and the words above"
     if "quota" in told.lower():
@@ -462,9 +493,9 @@ def _brought_back(deployment: Deployment, errand: Errand, terminal: Terminal, si
         raise Failed(f"{machine.name} is {there or 'gone'}, and it is no spot machine: somebody stopped it")
     if isinstance(machine, Gpu) and there:
         terminal.say(f"{machine.name} was taken away ({there}); starting it again")
-        if _patiently(terminal, machine.start()):
-            # Docker starts the container with the machine, and the run goes on by itself.
-            _await_answer(machine, terminal)
+        _patiently(terminal, machine.start())
+        # Docker starts the container with the machine, and the run goes on by itself.
+        _await_answer(machine, terminal)
         return True
     terminal.say(f"{machine.name} was taken away ({there or 'deleted'}); making it again")
     if there:
@@ -476,12 +507,16 @@ def _brought_back(deployment: Deployment, errand: Errand, terminal: Terminal, si
     return True
 
 
-def _patiently(terminal: Terminal, asked: Command) -> bool:
+def _patiently(terminal: Terminal, asked: Command) -> None:
     """Ask until there is capacity."""
-    while (done := terminal.ask(asked)).code:
+    while True:
+        with _undisturbed(terminal.say, "Google is making the machine") as came:
+            done = terminal.ask(asked)
+        _raise_again(came)
+        if done.code == 0:
+            return
         terminal.say(f"not yet: {done.told}; again in a minute, Ctrl-C gives up")
         time.sleep(60)
-    return True
 
 
 def _restart(deployment: Deployment, errand: Errand, terminal: Terminal) -> None:
@@ -588,18 +623,30 @@ def _programs(deployment: Deployment) -> tuple[str, ...]:
 
 
 @contextmanager
-def _undisturbed(say: Say, what: str) -> Iterator[None]:
-    """Let no Ctrl-C and no SIGTERM cut this short: it is what keeps a machine from costing money unseen."""
+def _undisturbed(say: Say, what: str) -> Iterator[list[int]]:
+    """Let no Ctrl-C and no SIGTERM cut this short: it is what keeps a machine from costing money unseen.
+
+    Yields: the signals that came meanwhile.
+    """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
 
     def wait(number: int, frame: Any) -> None:
+        came.append(number)
         say(f"{what}: a moment, please")
 
     before = {number: signal.signal(number, wait) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _raise_again(came: list[int]) -> None:
+    """Do what a signal asked for that was made to wait."""
+    if came:
+        os.kill(os.getpid(), came[0])
+        time.sleep(1)  # Its handler raises here.
