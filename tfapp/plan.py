@@ -62,6 +62,9 @@ class Fit(Settings):
     epochs: int = Field(10, ge=1, description="passes over the training examples")
     steps: int | None = Field(None, ge=1, description="stop after so many steps, however many epochs that is")
     batch_size: int = Field(64, ge=1, description="global batch size: examples a step over all replicas")
+    accumulate: int = Field(
+        1, ge=1, description="take each batch in so many parts, one after another: less memory, the same step"
+    )
     steps_per_execution: int | Literal["auto"] = Field(
         "auto", description="steps run between two returns to Python; auto keeps checkpoints and progress prompt"
     )

@@ -23,6 +23,7 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -167,13 +168,16 @@ def write_copy(recipe: Recipe, path: Path) -> Path:
 
 
 def _named() -> Iterator[tuple[str, Path]]:
-    """Names and files; of two with one name the later wins: installed packages < tfapp's own."""
+    """Names and files; of two with one name the later wins: installed packages < TFAPP_RECIPES < tfapp's own."""
     for point in importlib.metadata.entry_points(group="tfapp.recipes"):
         path = _source(point.module)
         if path is not None:
             yield point.name, path
-    for path in sorted(_folder().glob("[!_]*.py")):
-        yield path.stem, path
+    # The image sets it to /recipes, where a recipe of one's own is mounted.
+    named = os.environ.get("TFAPP_RECIPES")
+    for folder in (*([Path(named)] if named else ()), _folder()):
+        for path in sorted(folder.glob("[!_]*.py")):
+            yield path.stem, path
 
 
 def _source(module: str) -> Path | None:

@@ -8,12 +8,27 @@ dropped, and two workers drop what one would have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import tensorflow as tf
 import tf_keras as keras
+
+# Which part of a replica's rows a layer is being called on, and of how many.
+_PART: ContextVar[tuple[Any, int]] = ContextVar("part", default=(0, 1))
+
+
+@contextmanager
+def part(number: Any, of: int) -> Iterator[None]:
+    """While this holds, layers are called on part `number` (int or int32 scalar) of `of` equal parts of the rows."""
+    token = _PART.set((number, of))
+    try:
+        yield
+    finally:
+        _PART.reset(token)
 
 
 class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
@@ -21,7 +36,8 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
 
     Draws come from the Philox counter generator (Salmon et al. 2011): key = (seed, layer, how often the layer has
     drawn in this step), high half of the counter = the step, low half = the row's offset. So a row's draws do not
-    depend on which replica holds it, and the gates of an LSTM each get a dropout of their own.
+    depend on which replica holds it, nor on how many parts the batch is taken in, and the gates of an LSTM each get a
+    dropout of their own.
     """
 
     # Keras writes the kind of generator into a saved layer's config; the layer's own is put back before that.
@@ -51,7 +67,8 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
         width = tf.cast(-(-tf.reduce_prod(shape[1:]) // 4), tf.int64)
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group if context else 0, tf.int64)
-        first = replica * tf.cast(shape[0], tf.int64) * width
+        number, parts = _PART.get()
+        first = (replica * parts + tf.cast(number, tf.int64)) * tf.cast(shape[0], tf.int64) * width
         draws = tf.raw_ops.StatelessRandomUniformV2(
             shape=tf.stack([tf.cast(shape[0], tf.int64), width * 4]),
             key=tf.constant([self._next_key()], tf.uint64),
