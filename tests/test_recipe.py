@@ -108,6 +108,7 @@ def installed(tmp_path_factory) -> Path:
     return target
 
 
+@pytest.mark.e2e
 def test_installed_recipes_are_listed_found_and_loaded_and_their_package_is_not_run(installed, monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(installed))
     listed = {recipe.word: recipe for recipe in recipes.listed()}
@@ -119,6 +120,7 @@ def test_installed_recipes_are_listed_found_and_loaded_and_their_package_is_not_
     assert "theirs" not in sys.modules
 
 
+@pytest.mark.e2e
 def test_a_recipe_of_tfapp_s_own_is_never_replaced_by_an_installed_one(installed, monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(installed))
     assert recipes.find("digits").path.parent.name == "recipes"

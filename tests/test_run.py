@@ -92,6 +92,7 @@ with run.held(run.Run(here)):
 """
 
 
+@pytest.mark.e2e
 def test_a_full_disk_and_a_kill_leave_no_half_file_and_no_second_process_comes_in(tmp_path: Path) -> None:
     kept = run.write_text(tmp_path / "kept", "old")
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
