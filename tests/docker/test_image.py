@@ -110,12 +110,17 @@ def test_an_edit_of_the_source_rebuilds_no_dependency(image, tmp_path) -> None:
 
 
 def test_sigterm_half_way_writes_a_checkpoint_and_the_same_command_goes_on(image, runs, container) -> None:
-    words = ["train", "digits", "fit.epochs=100", "fit.patience=0"]
+    words = ["train", "digits", "fit.epochs=100", "fit.patience=100"]
     docker(*ordinary(runs, "--name", container, "--detach"), image, *words)
-    table = runs / "digits-half" / "metrics.csv"
-    found = lambda: [*runs.glob("*/metrics.csv")]  # noqa: E731
-    wait_until(lambda: found() and len(found()[0].read_text().splitlines()) > 5)
-    table = found()[0]
+
+    def half_way() -> bool:
+        running = docker("inspect", "--format", "{{.State.Running}}", container).stdout.strip()
+        assert running == "true", docker("logs", container).stderr
+        found = [*runs.glob("*/metrics.csv")]
+        return bool(found) and len(found[0].read_text().splitlines()) > 5
+
+    wait_until(half_way)
+    table = next(runs.glob("*/metrics.csv"))
     docker("stop", "--time", "60", container)
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip() == "143"
     assert "the same command goes on from there" in docker("logs", container).stderr
