@@ -175,7 +175,13 @@ def test_a_run_folder_of_somebody_else_is_told_in_one_message_before_the_trainin
 
 def test_two_workers_of_the_compose_file_end_with_the_same_weights(image) -> None:
     project = "tfapp-tested"
-    env = {**os.environ, "IMAGE": image, "RUN": "two", "WORDS": "fit.epochs=4", "COMPOSE_PROJECT_NAME": project}
+    env = {
+        **os.environ,
+        "IMAGE": image,
+        "RUN": "two",
+        "WORDS": "fit.epochs=4 fit.checkpoint.every_epochs=1",
+        "COMPOSE_PROJECT_NAME": project,
+    }
     env |= {"TENSORBOARD_PORT": str(sshd.free_port())}
 
     def compose(*words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
@@ -212,7 +218,19 @@ def test_two_workers_by_ssh_train_one_run_that_comes_back(image, tmp_path, runs_
 
     engine = {name: os.environ[name] for name in ("PATH", "DOCKER_HOST") if name in os.environ}
     with sshd.serving(tmp_path / "ssh", engine) as (address, config):
-        words = ["cloud", "train", "digits", "fit.epochs=4", "--name", "by-ssh", "--image", image, "--poll", "2"]
+        words = [
+            "cloud",
+            "train",
+            "digits",
+            "fit.epochs=4",
+            "fit.checkpoint.every_epochs=1",
+            "--name",
+            "by-ssh",
+            "--image",
+            image,
+            "--poll",
+            "2",
+        ]
         words += ["--ssh-config", str(config), "--port", str(sshd.free_port() % 30000 + 20000)]
         assert main([*words, "--host", address, "--host", address]) == 0, capfd.readouterr().err
     report = json.loads((runs_root / "by-ssh" / "report.json").read_text())
