@@ -14,7 +14,7 @@ import tf_keras as keras
 from tfapp.data.examples import Examples
 from tfapp.errors import Failed, Refused, Usage
 from tfapp.preprocess import Preprocess, batches_of
-from tfapp.run import Run, writing, writing_folder
+from tfapp.run import Run, make_folder, writing, writing_folder
 
 
 def whole(preprocess: Preprocess, model: keras.Model, task: str) -> keras.Model:
@@ -64,7 +64,8 @@ def tflite(folder: Path, path: Path) -> Path:
     model = load_keras(folder / "model.keras")
     if any(t.dtype == tf.string for t in tf.nest.flatten(model.input)):
         raise Refused(
-            "this model takes text, and TFLite has no string operations\nexport it with --format savedmodel or keras"
+            "this model takes strings (texts or categories), and TFLite has no operations on them\n"
+            "export it with --format savedmodel or keras"
         )
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     try:
@@ -90,7 +91,7 @@ def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
     """
     if path.exists():
         raise Usage(f"{path} exists already, and is left as it is\nwrite elsewhere with --output")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if kind == "tflite":
         tflite(run.folder, path)
         written = _tflite_call(path)

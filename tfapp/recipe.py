@@ -23,16 +23,18 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tfapp.deferred import deferred
-from tfapp.errors import Failed, Missing, Usage, nearest
+from tfapp.errors import Expected, Failed, Missing, Usage, nearest, of_system
 
 if TYPE_CHECKING:
     from tfapp.settings import Settings, Split
@@ -141,6 +143,42 @@ def load(recipe: Recipe) -> ModuleType:
     return module
 
 
+@contextmanager
+def at_work(module: ModuleType) -> Iterator[None]:
+    """While a recipe's code is run: an error in it is told as the recipe's, with its line.
+
+    Raises:
+      Failed: what it raised; the traceback is for --debug.
+    """
+    try:
+        yield
+    except Exception as error:
+        line = None if isinstance(error, Expected) or of_system(error) else _line(error, str(module.__file__))
+        if line is None:
+            raise
+        raise Failed(
+            f"the recipe {module.__file__}:{line} failed: {type(error).__name__}: {_gist(error)}\n"
+            "see the way there: the same command with --debug"
+        ) from error
+
+
+def _gist(error: Exception) -> str:
+    """The few words that say what is wrong, of an error that may go on for a page."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = lines[-1:] if lines and lines[0] == "in user code:" else lines[:2]
+    return " ".join(told)[:400]
+
+
+def _line(error: BaseException, file: str) -> int | None:
+    """Where in a recipe's file an error arose; None if it arose elsewhere, in tfapp for instance."""
+    ours = str(Path(__file__).parent) + os.sep
+    places = [(frame.filename, frame.lineno) for frame in reversed(_frames(error))]
+    # What TensorFlow compiles is run from copies; its messages name the lines that they are of.
+    places += [(name, int(line)) for name, line in re.findall(r'File "([^"]+)", line (\d+)', str(error))]
+    of_either = [(name, line) for name, line in places if name == file or name.startswith(ours)]
+    return of_either[-1][1] if of_either and of_either[-1][0] == file else None
+
+
 def defaults(module: ModuleType) -> Mapping[str, Any]:
     """The plan settings that the recipe brings along."""
     return getattr(module, "defaults", {})
@@ -150,15 +188,17 @@ def write_copy(recipe: Recipe, path: Path) -> Path:
     """A working copy of a recipe under a new name, its docstring's command changed to it.
 
     Raises:
-      Usage: there is a file already.
+      Usage: there is a file already. Missing: no folder to write it to.
     """
     text = recipe.path.read_text(encoding="utf-8")
-    text = re.sub(rf"tfapp train {re.escape(recipe.path.stem)}\b", f"tfapp train ./{path.name}", text)
+    text = re.sub(rf"tfapp train (?:\./)?{re.escape(recipe.path.stem)}(?:\.py)?\b", f"tfapp train ./{path.name}", text)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise Usage(f"{path} exists already, and is left as it is\ngive another name") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise Missing(f"no folder {path.parent} to write {path.name} to") from None
     return path
 
 
