@@ -43,7 +43,7 @@ def files(run: Run, paths: Sequence[str]) -> tuple[list[dict[str, Any]], Sequenc
 
 def _row(name: str, output: np.ndarray, facts: dict[str, Any]) -> dict[str, Any]:
     if facts["task"] == "regression":
-        return {"name": name, facts["target"]: float(output[0])}
+        return {"name": name, facts["target"]: float(str(output[0]))}  # 0.1, not 0.10000000149
     classes = facts["classes"]
     probabilities = {f"p({label})": round(float(p), 6) for label, p in zip(classes, output, strict=True)}
     return {"name": name, facts["target"]: classes[int(output.argmax())], **probabilities}

@@ -119,7 +119,7 @@ def load(recipe: Recipe) -> ModuleType:
     """Run the recipe's file and check that it is one. TensorFlow is not imported for that.
 
     Raises:
-      Failed: it raises, with its own words. Usage: it lacks a part of the contract.
+      Failed: it raises, with its own words. Usage: it lacks a part of the contract, or its Config is none.
     """
     name = "tfapp_recipe_" + re.sub(r"\W", "_", recipe.path.stem)
     spec = importlib.util.spec_from_file_location(name, recipe.path)
@@ -129,7 +129,7 @@ def load(recipe: Recipe) -> ModuleType:
     try:
         with deferred():
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = next((f":{frame.lineno}" for frame in _frames(error) if frame.filename == str(recipe.path)), "")
         if isinstance(error, SyntaxError):
             line = f":{error.lineno}"
@@ -140,7 +140,21 @@ def load(recipe: Recipe) -> ModuleType:
             f"the recipe {recipe.path} does not define {', '.join(lacking)}\n"
             "a recipe defines Config, data(config), model(config, inputs, data) and training(config, data)"
         )
+    if wrong := _wrong(module.Config):
+        raise Usage(
+            f"the recipe {recipe.path}: {wrong}\n"
+            'a Config is a Settings, as: class Config(Settings): units: int = Field(64, ge=1, description="…")'
+        )
     return module
+
+
+def _wrong(config: Any) -> str | None:
+    """What keeps a recipe's Config from being one."""
+    from tfapp.settings import Settings
+
+    if not isinstance(config, type) or not issubclass(config, Settings):
+        return "its Config is no Settings"
+    return next((f"{name} has no default" for name, field in config.model_fields.items() if field.is_required()), None)
 
 
 @contextmanager

@@ -100,6 +100,7 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
     began = time.perf_counter()
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()
+        best.set_model(model)
         best.on_train_end()
     else:
         try:
