@@ -198,9 +198,11 @@ def test_a_nan_stops_the_training_and_names_the_example(tmp_path: Path, capsys) 
 def test_a_batch_that_cannot_be_shared_out_is_refused_with_the_nearest_that_can(tmp_path: Path) -> None:
     from tfapp.errors import Refused
     from tfapp.job import _shareable
+    from tfapp.plan import Fit
 
-    with pytest.raises(Refused, match=r"use fit\.batch_size=12 or 8"):
-        _shareable(10, 4)
+    for fit, replicas in ((Fit(batch_size=10), 4), (Fit(batch_size=10, accumulate=2), 2)):
+        with pytest.raises(Refused, match=r"use fit\.batch_size=12 or 8"):
+            _shareable(fit, replicas)
 
 
 def test_half_precision_trains_with_the_softmax_in_float32(tmp_path: Path) -> None:
@@ -208,9 +210,9 @@ def test_half_precision_trains_with_the_softmax_in_float32(tmp_path: Path) -> No
 
     from tfapp import export
 
-    for precision in ("bfloat16", "float16"):
+    for precision, *words in (["bfloat16"], ["float16", "batch_norm=false", "fit.accumulate=2"]):
         folder = tmp_path / precision
-        assert main(["train", SMALL, f"runtime.precision={precision}", "--run", str(folder)]) == 0
+        assert main(["train", SMALL, f"runtime.precision={precision}", *words, "--run", str(folder)]) == 0
         model = export.load_keras(folder / "model.keras")
         assert model.output.dtype == tf.float32
         assert {weight.dtype for weight in model.trainable_weights} == {tf.float32}

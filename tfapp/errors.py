@@ -86,7 +86,7 @@ def of_system(error: BaseException) -> Expected | None:
         return Failed(f"the disk is full: {where}\nfree some space, or put the runs elsewhere: TFAPP_RUNS=FOLDER")
     if means(errno.EROFS):
         return Missing(f"the disk is read-only: {where}\nput the runs elsewhere: TFAPP_RUNS=FOLDER")
-    if isinstance(error, PermissionError):
+    if means(errno.EACCES) or isinstance(error, PermissionError):
         return Missing(
             f"the system does not allow it: {where}" + (f"\nsee who may: ls -ld '{_there(path)}'" if path else "")
         )

@@ -113,7 +113,7 @@ class Run:
             self.write("environment.json", environment.describe())
             try:
                 yield
-            except (Interrupted, Preempted, KeyboardInterrupt):
+            except (Interrupted, Preempted, KeyboardInterrupt, SystemExit):
                 self.note(status="stopped")
                 raise
             except Exception as error:
@@ -213,10 +213,14 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
 
     Raises:
       Usage: the folder holds another plan's run, with the difference, or no run, or another process is at it.
-      PermissionError, OSError: from the disk.
+      Missing: it is somebody else's, who lets nobody write there. PermissionError, OSError: from the disk.
     """
     run = Run(folder)
+    if folder.exists() and not folder.is_dir():
+        raise Usage(f"{folder} is a file, and a run is a folder\ngive --run a new or empty folder")
+    _check_writable(folder)
     if fresh and run.file("plan.yaml").exists():
+        run = Run(folder := Path(os.path.abspath(folder)))  # Moved, «.» would still be the old one.
         with held(run):
             _move_aside(folder)
     if run.file("plan.yaml").exists():
@@ -238,6 +242,24 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
     run.file("logs").mkdir(exist_ok=True)
     return run
+
+
+def _check_writable(folder: Path) -> None:
+    """Say before the training what would else be found out when its result is written."""
+    # The folders that are written into; the export replaces others whole.
+    for path in (folder, *(folder / name for name in ("checkpoints", "logs", "tensorboard"))):
+        if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+            raise Missing(not_yours(path))
+
+
+def not_yours(path: Path) -> str:
+    """What to tell who may not write in a folder: whose it is, who asks, and what to do."""
+    owner, user = path.stat().st_uid, os.geteuid()
+    return (
+        f"{path} belongs to user {owner}, and user {user} may not write there\n"
+        f"run as its owner (docker run --user {owner}), make it yours (sudo chown -R {user} FOLDER), "
+        "or train elsewhere with --run FOLDER"
+    )
 
 
 @contextmanager

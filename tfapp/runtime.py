@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,12 +112,14 @@ class Runtime(Settings):
                     'as TF_CONFIG=\'{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", '
                     '"index": 0}}\''
                 )
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            strategy = _multiworker(tf)
             return Machine(strategy, strategy.num_replicas_in_sync, *cluster)
         if kind == "tpu":
             return _tpu(tf, self.tpu)
         if kind == "mirrored":
             devices = _devices(tf, gpus, self.replicas or len(gpus) or 1)
+            # As TensorFlow's own tests do: a second training in this process must not meet the first one's collectives.
+            tf.distribute.MirroredStrategy._collective_key_base += 100_000
             strategy = tf.distribute.MirroredStrategy(devices)
             return Machine(strategy, strategy.num_replicas_in_sync)
         return Machine(tf.distribute.get_strategy(), 1)
@@ -171,6 +175,22 @@ def _cluster() -> tuple[int, int] | None:
             'it looks like {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
         ) from None
     return index, len(workers)
+
+
+def _multiworker(tf: Any) -> Any:
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.UnknownError as error:
+        if "Could not start gRPC server" not in str(error):
+            raise
+        raise Missing(
+            "the port that TF_CONFIG gives to this worker is in use on this machine\n"
+            "end what listens there (ss -ltnp shows it), or give the worker another port"
+        ) from error
+    # TensorFlow has just caught SIGTERM for itself; whoever had it in Python is to have it again.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
 
 
 def _devices(tf: Any, gpus: list[Any], count: int) -> list[str]:

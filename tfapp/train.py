@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_statistics, export, features, stateless, worth
+from tfapp import export, features, stateless, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
 from tfapp.callbacks.best import Best, more_is_better
@@ -52,6 +54,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         jobs.announce(job, say)
         trained = fit(job, run, say)
+        _note_weights(trained.model, run.log(machine))
         report = {}
         if machine.chief:
             model = export.whole(job.preprocess, trained.model, data.task)
@@ -75,9 +78,8 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
         )
         _build(job)
         restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
-    jobs.count_each_example_once(model)
-    if machine.replicas > 1:
-        batch_statistics.share(model, machine.replicas)
+    for bind in job.bind:
+        bind(model)
     monitor = job.monitor
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
@@ -123,6 +125,13 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
     if machine.replicas > 1:
         model = jobs.on_one_device(model)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
+
+
+def _note_weights(model: keras.Model, log: Path) -> None:
+    """End a worker's log in a digest of its trained weights: the workers of one job must agree."""
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
+    with open(log, "a", encoding="utf-8") as file:
+        print(f"weights sha256 {digest}", file=file)
 
 
 def _build(job: Job) -> None:

@@ -39,4 +39,4 @@ def test_a_file_that_is_there_is_left_as_it_is(capsys):
 def test_a_folder_that_is_none_is_named(folder, capsys):
     Path("file").touch()
     assert main(["new", f"{folder}/mine"]) == 5
-    assert capsys.readouterr().err == f"error: no folder {folder} to write mine.py to\n"
+    assert capsys.readouterr().err == f"error: no folder {folder} to write mine.py into\nmake it: mkdir -p '{folder}'\n"

@@ -56,7 +56,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._manager = tf.train.CheckpointManager(self._objects, str(folder), max_to_keep=self._settings.keep)
         self.set_model(model)
 
-    def restore(self, say: Callable[[str], None]) -> int:
+    def restore(self, say: Callable[[str], None] = print) -> int:
         """Go back to the newest checkpoint that can be read; returns the step to go on with, 0 without any.
 
         What cannot be read (torn by a failing disk, say) is told with `say`.
