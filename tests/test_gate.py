@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tfapp import gate
 from tfapp.errors import GateFailed, Usage
+from tfapp.evaluate import classification, regression
 from tfapp.gate import Gate
 
-names = st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True)
+names = st.sampled_from(gate.METRICS)
 bounds = st.floats(allow_nan=False, allow_infinity=False)
 blanks = st.text(" \t", max_size=2)
 
@@ -27,7 +29,7 @@ def test_any_text_is_a_gate_or_refused_with_an_example(text: str) -> None:
     try:
         found = gate.parse(text)
     except Usage as error:
-        assert "gates are as 'accuracy>=0.98'" in str(error)
+        assert "gates are as 'accuracy>=0.98'" in str(error) or "no score" in str(error)
     else:
         assert found.comparison in text and not math.isnan(found.bound)
 
@@ -39,6 +41,18 @@ def test_any_text_is_a_gate_or_refused_with_an_example(text: str) -> None:
 def test_what_is_no_gate_is_refused(text: str) -> None:
     with pytest.raises(Usage, match="cannot read the gate"):
         gate.parse(text)
+
+
+def test_a_score_that_no_report_has_is_refused_before_the_training() -> None:
+    with pytest.raises(Usage, match=r"no score 'acuracy' to hold to acuracy>=0.9\ndid you mean 'accuracy'\?"):
+        gate.parse("acuracy>=0.9")
+
+
+def test_the_scores_of_a_gate_are_those_of_the_report() -> None:
+    labels = np.arange(40) % 20
+    many = classification.measure(labels, np.eye(20)[labels], [str(i) for i in range(20)])
+    values = regression.measure(np.arange(40.0), np.arange(40.0) + 1)
+    assert set(gate.METRICS) == set(many["scores"]) | set(values["scores"])
 
 
 def report(**scores: float | None) -> dict:

@@ -136,6 +136,7 @@ def test_a_recipe_of_tfapp_s_own_is_never_replaced_by_an_installed_one(installed
         ("def f():\n    raise KeyError('k')\n\n\nf()\n", "mine.py:2 cannot be loaded: KeyError"),
         ("import no_such_module\n", "mine.py:1 cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
         ("x = 1\nif x\n", "mine.py:2 cannot be loaded: SyntaxError"),
+        ("raise SystemExit(0)\n", "mine.py:1 cannot be loaded: SystemExit: 0"),
         ("import json\n\njson.loads('{')\n", "mine.py:3 cannot be loaded: JSONDecodeError"),
         ("from tfapp.settings import Settings\nclass Config(Settings):\n    n: 'Nothing' = 3\nConfig()\n", "mine.py:4"),
     ],
@@ -163,6 +164,55 @@ def test_two_recipes_of_one_file_name_are_not_mixed_up(tmp_path: Path) -> None:
     one = recipes.load(mine(tmp_path / "1", WHOLE))
     two = recipes.load(mine(tmp_path / "2", WHOLE.replace("units: int = 3", "units: int = 4")))
     assert (one.Config().units, two.Config().units) == (3, 4)
+
+
+SMALL = (Path(__file__).parent / "fixtures" / "small.py").read_text()
+
+
+def loaded(folder: Path, text: str):
+    return recipes.load(mine(folder, text))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("Config = 5", "Config is no Settings"),
+        ("class Config: pass", "Config is no Settings"),
+        ("class Config(Settings):\n    units: int", "units has no default"),
+    ],
+)
+def test_a_config_that_is_no_settings_is_told(tmp_path, config, said):
+    parts = "\ndef data(config): ...\ndef model(config, inputs, data): ...\ndef training(config, data): ...\n"
+    with pytest.raises(Usage, match=said):
+        loaded(tmp_path, f"from tfapp.recipe import Settings\n{config}{parts}")
+
+
+def test_an_error_in_its_code_is_told_with_its_line_and_other_errors_are_not(tmp_path):
+    module = loaded(tmp_path, SMALL.replace("def data(config):", "def data(config):\n    {}['x']"))
+    line = SMALL.splitlines().index("def data(config):") + 2
+    with pytest.raises(Failed, match=rf"mine.py:{line} failed: KeyError: 'x'\nsee the way there.*--debug"):
+        with recipes.at_work(module):
+            module.data(module.Config())
+    with pytest.raises(ZeroDivisionError), recipes.at_work(module):
+        _ = 1 / 0
+    with pytest.raises(Missing, match="ours"), recipes.at_work(module):
+        raise Missing("ours")
+
+
+def test_an_error_of_tfapp_that_a_recipe_called_is_not_the_recipe_s(tmp_path):
+    body = "def data(config):\n    return recipes_of_tfapp.find(5)\n    "
+    text = SMALL.replace("def data(config):", body).replace(
+        "import numpy", "from tfapp import recipe as recipes_of_tfapp\nimport numpy"
+    )
+    module = loaded(tmp_path, text)
+    with pytest.raises(AttributeError), recipes.at_work(module):
+        module.data(module.Config())
+
+
+def test_of_an_error_that_goes_on_for_a_page_the_gist_is_told(tmp_path):
+    module = loaded(tmp_path, SMALL)
+    with pytest.raises(Failed, match="mine.py:5 failed: ValueError: shapes differ\n"), recipes.at_work(module):
+        raise ValueError(f'in user code:\n\n    File "{module.__file__}", line 5, in f\n        x\n\n    shapes differ')
 
 
 # Copying ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 from pydantic import Field
 
 from tfapp import plan, run
+from tfapp.cli.main import main
 from tfapp.data.examples import Data, Dropped, Examples
 from tfapp.errors import Interrupted, Missing, Preempted, Usage
 from tfapp.run import Run
@@ -101,9 +102,8 @@ def test_a_full_disk_and_a_kill_leave_no_half_file_and_no_second_process_comes_i
     assert not (tmp_path / "full").exists()
     with pytest.raises(Usage, match="another process is training in"), run.held(Run(tmp_path)):
         pass
-    with pytest.raises(Usage, match="another process is training in"):
+    with pytest.raises(Usage, match="is not empty and is no run"):
         begun(tmp_path, fresh=True)
-    assert tmp_path.exists()
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=10)
     assert kept.read_text() == "old"
@@ -178,12 +178,6 @@ def test_fresh_sets_aside_under_a_new_number_and_deletes_nothing(tmp_path: Path,
     assert (tmp_path / "run.old-3" / "mark.json").exists()
 
 
-def test_a_damaged_plan_is_named_with_its_file(tmp_path: Path) -> None:
-    begun(tmp_path).file("plan.yaml").write_text("fit: [")
-    with pytest.raises(Usage, match="plan.yaml is not plain YAML"):
-        Run(tmp_path).plan()
-
-
 # How it goes -----------------------------------------------------------------------------------------------------
 
 
@@ -243,8 +237,6 @@ def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
     opened = begun(tmp_path)
     with pytest.raises(Missing, match=r"is not finished \(it is new\)(.|\n)*tfapp train -c .*plan.yaml --run"):
         opened.finished()
-    opened.note(status="finished")
-    opened.finished()
 
 
 # Finding ---------------------------------------------------------------------------------------------------------
@@ -324,3 +316,106 @@ def test_a_run_that_is_ended_from_outside_is_noted_as_stopped(tmp_path: Path, pr
     with pytest.raises(type(problem)), Run(tmp_path).recorded(Machine(None, 1)):
         raise problem
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "stopped"
+
+
+# What a disk, a kill or a person can leave ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(runs_root: Path) -> Run:
+    return begun(runs_root / "some")
+
+
+@pytest.mark.parametrize("name", ["run.json", "report.json", "data.json"])
+@pytest.mark.parametrize("content", [b"", b'{"status": "fin', b"[1]", b"\xff\xfe\x00", b"[" * 100_000])
+def test_a_damaged_file_is_named_with_the_way_to_have_it_anew(opened, name, content):
+    opened.file(name).write_bytes(content)
+    with pytest.raises(Missing, match=rf"(?s){name} is damaged: .*remove it.*tfapp train -c .*plan.yaml --run"):
+        opened.read(name)
+
+
+@pytest.mark.parametrize("content", [b"", b"fit: [1", b"\xff\xfe\x00", b"- 1", b"fit: {}", b"recipe: 5"])
+def test_a_damaged_plan_is_told_and_set_aside_with_fresh(opened, content):
+    opened.file("plan.yaml").write_bytes(content)
+    with pytest.raises(Missing, match=r"(?s)plan.yaml is damaged.*--run .*some --fresh"):
+        begun(opened.folder)
+    assert begun(opened.folder, fresh=True).plan()["recipe"] == "mine"
+    assert (opened.folder.parent / "some.old-1" / "plan.yaml").read_bytes() == content
+
+
+def test_one_damaged_run_does_not_hide_the_others(opened, runs_root, capsys):
+    begun(runs_root / "other")
+    opened.file("run.json").write_text("{")
+    assert main(["runs", "--json"]) == 0
+    status = {row["run"]: row["status"] for row in json.loads(capsys.readouterr().out)}
+    assert status == {"some": "damaged", "other": "new"}
+
+
+def test_a_finished_run_that_lost_its_model_says_so_and_how_to_have_it_anew(opened):
+    opened.note(status="finished")
+    for name in ("data.json", "model.keras", "report.json"):
+        opened.write(name, {})
+    with pytest.raises(Missing, match=r"(?s)has lost its model\ngo on with it: tfapp train -c"):
+        opened.finished()
+    opened.file("model").mkdir()
+    opened.finished()
+
+
+@pytest.mark.parametrize("way", ["the folder itself", "a folder above it"])
+def test_a_run_cannot_be_where_a_file_is(tmp_path, way):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(Usage, match="is a file|cannot make the folder"):
+        begun(file if way == "the folder itself" else file / "run")
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [["runs"], ["train", "digits"], ["predict", "digits", "x.png"], ["report", "digits"]])
+def test_runs_that_should_be_kept_in_a_file_are_refused(tmp_path, words, monkeypatch, capsys):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("TFAPP_RUNS", str(tmp_path / "file"))
+    assert main(words) == 2
+    assert "is a file, and runs are kept in a folder\n" in capsys.readouterr().err
+
+
+def test_fresh_sets_only_runs_aside(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(Usage, match="is not empty and is no run"):
+        begun(tmp_path / "photos", fresh=True)
+    assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+def test_fresh_leaves_a_run_alone_while_a_process_is_at_it(opened):
+    with run.held(opened), pytest.raises(Usage, match="another process is training"):
+        begun(opened.folder, fresh=True)
+    assert opened.file("plan.yaml").exists()
+
+
+def test_what_a_killed_process_left_half_written_is_swept_up_by_the_next(opened):
+    kept = ["checkpoints/ckpt-5.index", "checkpoints/best.npz", "model/saved_model.pb", "report.json", ".lock"]
+    left = [
+        *(".model.99.part/variables/x", ".model.99.old/saved_model.pb", ".model.part.keras", ".report.json.99.part"),
+        *("checkpoints/.best.npz.99.part", "checkpoints/ckpt-6_temp/part-0", "checkpoints/ckpt-6.data.tempstate12"),
+    ]
+    for name in kept + left:
+        opened.file(name).parent.mkdir(parents=True, exist_ok=True)
+        opened.file(name).touch()
+    with opened.recorded(CHIEF):
+        pass
+    assert all(opened.file(name).exists() for name in kept)
+    assert not [name for name in left if opened.file(name).exists()]
+
+
+def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path):
+    with pytest.raises(OSError) as caught, run.writing(tmp_path / "metrics.csv") as file:
+        raise OSError(28, os.strerror(28))
+    assert file.closed and caught.value.filename == str(tmp_path / "metrics.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_written_through_a_file_is_refused_and_leaves_it_as_it_was(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(Usage, match="cannot make the folder"):
+        run.write_text(tmp_path / "file" / "table.csv", "x")
+    assert (tmp_path / "file").read_text() == "mine"

@@ -14,7 +14,7 @@ import tf_keras as keras
 from tfapp import accumulate, batch_statistics
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
-from tfapp.errors import Failed, Refused
+from tfapp.errors import Failed, Refused, Usage, nearest
 from tfapp.optimizers import planned
 from tfapp.plan import Fit, Plan
 from tfapp.preprocess import Preprocess
@@ -58,8 +58,17 @@ class Job:
 
     @property
     def monitor(self) -> str:
-        """The value that decides what is best: as planned, or the loss where there is no validation."""
-        return self.plan.fit.monitor if self.validation else self.plan.fit.monitor.removeprefix("val_")
+        """The value that decides what is best: as planned, or the loss where there is no validation.
+
+        Raises:
+          Usage: it is none of this run's numbers.
+        """
+        wanted = self.plan.fit.monitor if self.validation else self.plan.fit.monitor.removeprefix("val_")
+        names = ["loss", *(getattr(metric, "name", metric) for metric in (*self.metrics, *self.model.metrics))]
+        names += [f"val_{name}" for name in names] if self.validation else []
+        if wanted not in names:
+            raise Usage(f"fit.monitor={wanted!r} is none of this run's numbers\n{nearest(wanted, names)}")
+        return wanted
 
 
 def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:

@@ -27,13 +27,14 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tfapp.deferred import deferred
-from tfapp.errors import Failed, Missing, Usage, nearest
+from tfapp.errors import Expected, Failed, Missing, Usage, nearest, of_system
 
 if TYPE_CHECKING:
     from tfapp.settings import Settings, Split
@@ -120,7 +121,7 @@ def load(recipe: Recipe) -> ModuleType:
     """Run the recipe's file and check that it is one. TensorFlow is not imported for that.
 
     Raises:
-      Failed: it raises, with its own words. Usage: it lacks a part of the contract.
+      Failed: it raises, with its own words. Usage: it lacks a part of the contract, or its Config is none.
     """
     name = "tfapp_recipe_" + re.sub(r"\W", "_", recipe.path.stem)
     spec = importlib.util.spec_from_file_location(name, recipe.path)
@@ -130,7 +131,7 @@ def load(recipe: Recipe) -> ModuleType:
     try:
         with deferred():
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = next((f":{frame.lineno}" for frame in _frames(error) if frame.filename == str(recipe.path)), "")
         if isinstance(error, SyntaxError):
             line = f":{error.lineno}"
@@ -141,7 +142,57 @@ def load(recipe: Recipe) -> ModuleType:
             f"the recipe {recipe.path} does not define {', '.join(lacking)}\n"
             "a recipe defines Config, data(config), model(config, inputs, data) and training(config, data)"
         )
+    if wrong := _wrong(module.Config):
+        raise Usage(
+            f"the recipe {recipe.path}: {wrong}\n"
+            'a Config is a Settings, as: class Config(Settings): units: int = Field(64, ge=1, description="…")'
+        )
     return module
+
+
+def _wrong(config: Any) -> str | None:
+    """What keeps a recipe's Config from being one."""
+    from tfapp.settings import Settings
+
+    if not isinstance(config, type) or not issubclass(config, Settings):
+        return "its Config is no Settings"
+    return next((f"{name} has no default" for name, field in config.model_fields.items() if field.is_required()), None)
+
+
+@contextmanager
+def at_work(module: ModuleType) -> Iterator[None]:
+    """While a recipe's code is run: an error in it is told as the recipe's, with its line.
+
+    Raises:
+      Failed: what it raised; the traceback is for --debug.
+    """
+    try:
+        yield
+    except Exception as error:
+        line = None if isinstance(error, Expected) or of_system(error) else _line(error, str(module.__file__))
+        if line is None:
+            raise
+        raise Failed(
+            f"the recipe {module.__file__}:{line} failed: {type(error).__name__}: {_gist(error)}\n"
+            "see the way there: the same command with --debug"
+        ) from error
+
+
+def _gist(error: Exception) -> str:
+    """The few words that say what is wrong, of an error that may go on for a page."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = lines[-1:] if lines and lines[0] == "in user code:" else lines[:2]
+    return " ".join(told)[:400]
+
+
+def _line(error: BaseException, file: str) -> int | None:
+    """Where in a recipe's file an error arose; None if it arose elsewhere, in tfapp for instance."""
+    ours = str(Path(__file__).parent) + os.sep
+    places = [(frame.filename, frame.lineno) for frame in reversed(_frames(error))]
+    # What TensorFlow compiles is run from copies; its messages name the lines that they are of.
+    places += [(name, int(line)) for name, line in re.findall(r'File "([^"]+)", line (\d+)', str(error))]
+    of_either = [(name, line) for name, line in places if name == file or name.startswith(ours)]
+    return of_either[-1][1] if of_either and of_either[-1][0] == file else None
 
 
 def defaults(module: ModuleType) -> Mapping[str, Any]:
@@ -156,7 +207,7 @@ def write_copy(recipe: Recipe, path: Path) -> Path:
       Usage: there is a file already. Missing: no such folder.
     """
     text = recipe.path.read_text(encoding="utf-8")
-    text = re.sub(rf"tfapp train {re.escape(recipe.path.stem)}\b", f"tfapp train ./{path.name}", text)
+    text = re.sub(rf"tfapp train (?:\./)?{re.escape(recipe.path.stem)}(?:\.py)?\b", f"tfapp train ./{path.name}", text)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)

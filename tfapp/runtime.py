@@ -143,7 +143,7 @@ def import_tensorflow() -> Any:
 
             # The first device query is when the driver libraries speak.
             tf.config.list_physical_devices()
-        except BaseException:
+        except Exception:
             kept.seek(0)
             terminal.write(kept.read())
             raise

@@ -14,6 +14,7 @@ import tf_keras as keras
 
 from tfapp import export, features, stateless, worth
 from tfapp import job as jobs
+from tfapp import recipe as recipes
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
 from tfapp.callbacks.diverged import Diverged
@@ -21,7 +22,6 @@ from tfapp.callbacks.pace import Pace
 from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
-from tfapp.errors import Usage, nearest
 from tfapp.job import Job
 from tfapp.plan import Plan
 from tfapp.run import Run
@@ -45,15 +45,15 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
       say: takes the lines worth showing before training.
 
     Raises:
-      Expected: whatever a user can mend. Interrupted, Preempted: stopped with a checkpoint.
+      Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted: stopped with a checkpoint.
     """
-    with plan.runtime.enter() as machine, run.recorded(machine):
+    with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
         data = recipe.data(plan.config)
         run.describe(data)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         jobs.announce(job, say)
-        trained = fit(job, run)
+        trained = fit(job, run, say)
         _note_weights(trained.model, run.log(machine))
         report = {}
         if machine.chief:
@@ -64,7 +64,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
         return report
 
 
-def fit(job: Job, run: Run) -> Trained:
+def fit(job: Job, run: Run, say: Any = print) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
     with machine.strategy.scope():
@@ -80,13 +80,13 @@ def fit(job: Job, run: Run) -> Trained:
         restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
     for bind in job.bind:
         bind(model)
-    monitor = _monitor(job)
+    monitor = job.monitor
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
     saved = [*job.callbacks, best, *_planned(job, monitor), record]
     checkpoint = Checkpoint(run.file("checkpoints"), machine.chief, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
-    start = checkpoint.restore()
+    start = checkpoint.restore(say)
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief)
     stop = StopOnSignal(checkpoint)
     callbacks = [
@@ -102,6 +102,7 @@ def fit(job: Job, run: Run) -> Trained:
     began = time.perf_counter()
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()
+        best.set_model(model)
         best.on_train_end()
     else:
         try:
@@ -159,11 +160,3 @@ def _planned(job: Job, monitor: str) -> list[keras.callbacks.Callback]:
             )
         )
     return callbacks
-
-
-def _monitor(job: Job) -> str:
-    names = [metric.name for metric in job.model.metrics]
-    names += [f"val_{name}" for name in names] if job.validation else []
-    if job.monitor not in names:
-        raise Usage(f"fit.monitor={job.monitor!r} is none of this run's numbers\n{nearest(job.monitor, names)}")
-    return job.monitor

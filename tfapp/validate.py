@@ -37,6 +37,7 @@ def describe(job: Job) -> dict[str, Any]:
             if inputs is not None
             else None,
         },
+        "monitor": job.monitor,
         "model": worth.layers(job.model),
         "memory": {
             "weights": weights,

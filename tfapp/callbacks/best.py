@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
+from tfapp.errors import Missing
 from tfapp.run import writing
 
 MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "r2", "iou", "cosine_similarity")
@@ -57,8 +59,14 @@ class Best(keras.callbacks.Callback):
     def restore(self, state: dict[str, Any]) -> None:
         self.value, self.epoch = state["value"], state["epoch"]
         if self.epoch is not None:
-            with np.load(self.path, allow_pickle=False) as held:
-                self._weights = [held[f"w{number}"] for number in range(len(held.files))]
+            try:
+                with np.load(self.path, allow_pickle=False) as held:
+                    self._weights = [held[f"w{number}"] for number in range(len(held.files))]
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                raise Missing(
+                    f"{self.path}, the best weights so far, cannot be read: {error}\n"
+                    "train anew, with this run set aside: the same command with --fresh"
+                ) from error
 
     def write(self) -> None:
         """Put the best weights on disk, if they are not yet."""

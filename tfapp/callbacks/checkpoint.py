@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,18 @@ class Checkpoint(keras.callbacks.Callback):
         self._manager = tf.train.CheckpointManager(self._objects, str(folder), max_to_keep=self._settings.keep)
         self.set_model(model)
 
-    def restore(self) -> int:
-        """Go back to the newest checkpoint that can be read; returns the step to go on with, 0 without any."""
-        for path in reversed(tf.train.CheckpointManager(self._objects, str(self._folder), None).checkpoints):
-            try:
-                self._objects.restore(path).expect_partial()
-            except (tf.errors.OpError, ValueError, IndexError):  # IndexError: a data file cut short.
-                continue  # Torn by a kill or a full disk: the one before it is whole.
+    def restore(self, say: Callable[[str], None] = print) -> int:
+        """Go back to the newest checkpoint that can be read; returns the step to go on with, 0 without any.
+
+        What cannot be read (torn by a failing disk, say) is told with `say`.
+        """
+        # By their files: the list that TensorFlow keeps of them may be what is torn.
+        found = sorted(self._folder.glob("ckpt-*.index"), key=_number, reverse=True)
+        for path in (file.with_suffix("") for file in found):
+            if not _whole(path):
+                say(f"the checkpoint {path} is damaged and left out")
+                continue
+            self._objects.restore(str(path)).expect_partial()
             self.step, self.complete = self._state.value["step"], self._state.value["complete"]
             self._restore_metrics()
             break
@@ -135,6 +141,22 @@ class Checkpoint(keras.callbacks.Callback):
     def _restore_metrics(self) -> None:
         for metric, weights in zip(self.model.metrics, self._state.value.get("metrics", []), strict=False):
             metric.set_weights([np.asarray(weight, np.float32) for weight in weights])
+
+
+def _number(file: Path) -> int:
+    """The step of a checkpoint."""
+    return int(file.stem.partition("-")[2]) if file.stem.partition("-")[2].isdecimal() else -1
+
+
+def _whole(path: Path) -> bool:
+    """Whether all of a checkpoint can be read: restoring from half of one would leave the model half changed."""
+    try:
+        reader = tf.train.load_checkpoint(str(path))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except Exception:  # noqa: BLE001, as a damaged file can make its reader raise anything
+        return False
+    return True
 
 
 class _State(tf.train.experimental.PythonState):

@@ -58,5 +58,7 @@ def _show(result: dict[str, Any]) -> None:
     console.print(table)
     for pair in result["pairs"]:
         console.print(pair["words"], highlight=False)
+    for name in result["unpaired"]:
+        console.print(f"{name}: tested on other examples than {result['runs'][0]}", highlight=False)
     for name, changes in result["changes"].items():
         console.print(f"{name}: {'; '.join(changes) or 'the same plan'}", highlight=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 import click
 
 from tfapp import __version__
-from tfapp.errors import Expected, Failed, Interrupted, Missing, Preempted, Usage, nearest
+from tfapp.errors import Expected, Failed, Interrupted, Preempted, Usage, nearest, of_system
 
 # In the order of help. The line stands here, not in the verb's module, so that `tfapp --help` imports none of them.
 VERBS = {
@@ -150,27 +149,9 @@ def _expected(error: Exception) -> Expected | None:
         return Usage(_usage(error))
     if isinstance(error, click.ClickException):
         return Failed(error.format_message())
-    return _system_trouble(error)
+    return of_system(error)
 
 
 def _usage(error: click.UsageError) -> str:
     see = f"\nsee: {error.ctx.command_path} --help" if error.ctx else ""
-    return error.format_message() + see
-
-
-def _system_trouble(error: Exception) -> Expected | None:
-    """A full or forbidden disk, whichever library ran into it, as an error that names the path."""
-    number, path = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
-    where = path or str(error).partition("\n")[0]
-
-    def means(*codes: int) -> bool:
-        # TensorFlow and HDF5 wrap the system's error in classes of their own, but keep its words.
-        return number in codes or any(os.strerror(code) in str(error) for code in codes)
-
-    if means(errno.ENOSPC, errno.EDQUOT):
-        return Failed(f"the disk is full: {where}\nfree some space, or put the runs elsewhere: TFAPP_RUNS=FOLDER")
-    if means(errno.EROFS):
-        return Missing(f"the disk is read-only: {where}\nput the runs elsewhere: TFAPP_RUNS=FOLDER")
-    if means(errno.EACCES) or isinstance(error, PermissionError):
-        return Missing(f"the system does not allow it: {where}" + (f"\nsee who may: ls -ld '{path}'" if path else ""))
-    return None
+    return " ".join(error.format_message().split()) + see

@@ -43,7 +43,7 @@ def command(words, files, seed, steps, folder, fresh, dry_run, gates, as_json) -
         click.echo(f"# would train in {folder}\n{plan.to_yaml()}", nl=False)
         return
     run = runs.begin(folder, plan, recipe.digest, fresh)
-    if run.status == "finished":
+    if run.status == "finished" and not run.lacking:
         asking.say(f"{folder} has this run finished; --fresh trains it anew")
         report = run.read("report.json")
     else:

@@ -28,8 +28,9 @@ def command(words, files, seed, steps, as_json) -> None:
     import_tensorflow()
     from tfapp import features, validate
     from tfapp import job as jobs
+    from tfapp import recipe as recipes
 
-    with plan.runtime.enter() as machine:
+    with plan.runtime.enter() as machine, recipes.at_work(module):
         data = module.data(plan.config)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
