@@ -195,16 +195,6 @@ def test_a_nan_stops_the_training_and_names_the_example(tmp_path: Path, capsys) 
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused_with_the_nearest_that_can(tmp_path: Path) -> None:
-    from tfapp.errors import Refused
-    from tfapp.job import _shareable
-    from tfapp.plan import Fit
-
-    for fit, replicas in ((Fit(batch_size=10), 4), (Fit(batch_size=10, accumulate=2), 2)):
-        with pytest.raises(Refused, match=r"use fit\.batch_size=12 or 8"):
-            _shareable(fit, replicas)
-
-
 def test_half_precision_trains_with_the_softmax_in_float32(tmp_path: Path) -> None:
     import tensorflow as tf
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import export, features, stateless, worth
+from tfapp import batch_size, export, features, stateless, worth
 from tfapp import job as jobs
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
@@ -46,6 +47,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
       Expected: whatever a user can mend. Interrupted, Preempted: stopped with a checkpoint.
     """
     with plan.runtime.enter() as machine, run.recorded(machine):
+        plan = batch_size.settle(plan, recipe, run, machine, say)
         data = recipe.data(plan.config)
         run.describe(data)
         with machine.strategy.scope():
@@ -64,19 +66,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
 def fit(job: Job, run: Run) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
-    with machine.strategy.scope():
-        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
-        model.compile(
-            job.optimizer,
-            job.loss,
-            weighted_metrics=list(job.metrics),
-            steps_per_execution=2,
-            jit_compile=plan.fit.jit,
-        )
-        _build(job)
-        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
-    for bind in job.bind:
-        bind(model)
+    restore_generators = compiled(job)
     monitor = _monitor(job)
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
@@ -121,6 +111,25 @@ def fit(job: Job, run: Run) -> Trained:
     if machine.replicas > 1:
         model = jobs.on_one_device(model)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
+
+
+def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
+    """Compile a job's model with the step that the engine trains by; returns what puts its generators back."""
+    plan, model = job.plan, job.model
+    with job.machine.strategy.scope():
+        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
+        model.compile(
+            job.optimizer,
+            job.loss,
+            weighted_metrics=list(job.metrics),
+            steps_per_execution=2,
+            jit_compile=plan.fit.jit,
+        )
+        _build(job)
+        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
+    for bind in job.bind:
+        bind(model)
+    return restore_generators
 
 
 def _build(job: Job) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tfapp import environment
 from tfapp.data import arrays, splits
 from tfapp.data.examples import Data, Dropped, Examples, existing
 from tfapp.errors import Missing, Usage
@@ -212,7 +213,7 @@ def _data(
     parts, notes = _share_out(examples, sound, settings, classes)
     size = len(examples) * int(np.prod(_shape(reader)))
     shape = "×".join(map(str, _shape(reader)))
-    if size <= (_free_memory() // 4 if memory_limit is None else memory_limit):
+    if size <= (environment.free_memory() // 4 if memory_limit is None else memory_limit):
         decoded = [_decoded(part, reader) for part in parts]
         parts = (decoded[0][0], decoded[1][0], decoded[2][0])
         dropped += [one for _, lost in decoded for one in lost]
@@ -279,19 +280,6 @@ def _decoded(part: Examples, reader: Mapping[str, Any]) -> tuple[Examples, list[
     found = [Found(Path(path), part.name(i), "") for i, path in enumerate(paths)]
     images, kept, dropped = _decode_all(found, orientations, reader)
     return replace(part.take(kept), features=images, load=None), dropped
-
-
-def _free_memory() -> int:
-    """Bytes that this process may still take: of the machine, or of its container."""
-    import psutil
-
-    free = psutil.virtual_memory().available
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit («max»)
-        pass
-    return max(free, 0)
 
 
 # ---------------------------------------------------------------- finding
