@@ -33,8 +33,8 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
     Returns:
       What `validate.describe` gives, and: workers, device, limit (bytes), base (bytes before the first step),
       measured ([{batch, memory, seconds, examples_per_second}], of one worker), failed (sizes that did not
-      fit), batch_size {planned, used, auto, why} (global), checkpoint {bytes, disk} and costs, one for each
-      number of workers (see `_costs`).
+      fit), batch_size {planned, used, auto, why} (global), disk (bytes of all checkpoints that are kept) and
+      costs, one for each number of workers (see `_costs`).
 
     Raises:
       Refused: the batch cannot be shared out, or the strategy has no workers. Missing: it does not fit.
@@ -57,7 +57,6 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
         used = share or found.chosen
         described = device.describe(used)
         base, validation = described.pop("base"), device.evaluate(used)
-        checkpoint, weights = described["checkpoint"], described["memory"]["weights"]
         described["plan"] = plan.model_dump(mode="json")
         described["batch"] |= {"global": used * workers, "replicas": device.replicas * workers}
         return {
@@ -76,7 +75,7 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
                 "learning_rate": batch_size.learning_rate(plan, recipe, used * workers),
             },
             # The last ones, the one being written, and the best weights apart.
-            "checkpoint": {"bytes": checkpoint, "disk": (plan.fit.checkpoint.keep + 1) * checkpoint + weights},
+            "disk": (plan.fit.checkpoint.keep + 1) * described["checkpoint"] + described["memory"]["weights"],
             "costs": [
                 _costs(plan, described, found, validation, used, workers, count) for count in sorted({1, workers})
             ],
@@ -175,8 +174,7 @@ def table(found: dict[str, Any]) -> RenderableType:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """What follows from them, for a person."""
-    marks, checkpoint = found["batch_size"], found["checkpoint"]
-    model = found["model"]
+    marks, model = found["batch_size"], found["model"]
     whose = "this process on the CPU" if found["device"] == "CPU" else "the GPU"
     told = [
         f"parameters: {model['parameters']:,} ({model['trainable']:,} trainable)",
@@ -190,7 +188,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     ]
     told += [_cost_line(one, found["workers"]) for one in found["costs"]]
     told.append(
-        f"checkpoint: {words.size(checkpoint['bytes'])}; {words.size(checkpoint['disk'])} of disk with those that are kept"
+        f"checkpoint: {words.size(found['checkpoint'])}; {words.size(found['disk'])} of disk with those that are kept"
     )
     told.append("an estimate from a few seconds of steps; start, checkpoints, export and report come on top")
     return told
