@@ -216,7 +216,8 @@ def _decide(plan: Plan, recipe: ModuleType, run: Run, machine: Machine, say: Cal
         held = _measured(plan, recipe, machine)
         run.write(FILE, held)
         say(f"fit.batch_size={held['chosen']}: {held['why']}")
-        say(learning_rate(plan, recipe, held["chosen"]))
+        if remark := learning_rate(plan, recipe, held["chosen"]):
+            say(remark)
     else:
         say(f"fit.batch_size={held['chosen']}, as measured when this run began")
     # After the file that says whose answer it is: a kill between the two leaves a plan that still says auto.
@@ -287,21 +288,21 @@ def reason(found: Found, device: Any, workers: int = 1) -> str:
     if found.why == "memory":
         return f"{told}; {min(found.failed)} does not fit in {device.room}"
     if found.why == "rate":
-        other = max((one for one in found.measured if one is not chosen), key=lambda one: one.rate, default=chosen)
-        return f"{told}; larger is no faster ({other.batch}: {other.rate:,.0f}) and learns in fewer steps"
+        other = max((one for one in found.measured if one.batch > chosen.batch), key=lambda one: one.rate)
+        return f"{told}; larger is no faster ({other.batch}: {other.rate:,.0f}) and takes fewer steps an epoch"
     if found.why == "examples":
         return f"{told}; there are not enough examples for a larger batch"
     return f"{told}; the largest that was measured in {SECONDS:.0f} s ({largest.batch})"
 
 
-def learning_rate(plan: Plan, recipe: ModuleType, size: int) -> str:
-    """What a changed batch size leaves to the user: the learning rate."""
+def learning_rate(plan: Plan, recipe: ModuleType, size: int) -> str | None:
+    """What a batch size other than the recipe's leaves to the user: the learning rate."""
     from tfapp import plan as plans
     from tfapp import recipe as recipes
 
     own = plans.resolve(plan.recipe, recipe.Config, [("the recipe's defaults", recipes.defaults(recipe))])
     if own.fit.batch_size == size:
-        return f"the recipe's own batch size is {size} too"
+        return None
     return (
         f"the learning rate is left as it is: the recipe's is meant for batches of {own.fit.batch_size}, "
         f"and batches of {size} may want another"

@@ -33,8 +33,8 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
     Returns:
       What `validate.describe` gives, and: workers, device, limit (bytes), base (bytes before the first step),
       measured ([{batch, memory, seconds, examples_per_second}], of one worker), failed (sizes that did not
-      fit), batch_size {planned, used, auto, why} (global), disk (bytes of all checkpoints that are kept) and
-      costs, one for each number of workers (see `_costs`).
+      fit), batch_size {planned, used, auto, why, learning_rate} (global), disk (bytes of all checkpoints that
+      are kept) and costs, one for each number of workers (see `_costs`).
 
     Raises:
       Refused: the batch cannot be shared out, or the strategy has no workers. Missing: it does not fit.
@@ -83,13 +83,14 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
 
 
 def _too_large(plan: Plan, found: Found, device: Measuring) -> Missing:
-    size, workers = batch_size.number(plan), device.workers
-    largest = found.measured[-1].batch
-    parts = next((k for k in range(2, size + 1) if size % (workers * k) == 0 and size // workers // k <= largest), 0)
+    size, largest = batch_size.number(plan), found.measured[-1].batch * device.workers
+    unit = device.workers * device.replicas * plan.fit.accumulate
+    # With k times as many parts a batch takes about the memory of one k times smaller.
+    parts = next((k for k in range(2, size + 1) if size % (unit * k) == 0 and size // k <= largest), None)
+    in_parts = f"the same step in parts (fit.accumulate={parts * plan.fit.accumulate}), " if parts else ""
     return Missing(
-        f"fit.batch_size={size} does not fit in {device.room}; {largest * workers} does\n"
-        f"use fit.batch_size={found.chosen * workers if found.chosen else 1}, or the same step in parts "
-        f"(fit.accumulate={parts * plan.fit.accumulate}), runtime.precision=bfloat16, smaller inputs, "
+        f"fit.batch_size={size} does not fit in {device.room}; {largest} does\n"
+        f"use fit.batch_size={largest} or less, {in_parts}runtime.precision=bfloat16, smaller inputs, "
         "or recomputed activations (tf.recompute_grad in the recipe)"
     )
 
@@ -175,18 +176,16 @@ def table(found: dict[str, Any]) -> RenderableType:
 def lines(found: dict[str, Any]) -> list[str]:
     """What follows from them, for a person."""
     marks, model = found["batch_size"], found["model"]
-    whose = "this process on the CPU" if found["device"] == "CPU" else "the GPU"
+    held = f"; {words.size(found['base'])} of it is there before the first step (TensorFlow, data, model)"
+    takes = "takes" if marks["planned"] == "auto" else "would take"
     told = [
         f"parameters: {model['parameters']:,} ({model['trainable']:,} trainable)",
-        f"memory is the peak of {whose}: {words.size(found['base'])} before the first step (TensorFlow, data, model)"
-        if found["device"] == "CPU"
-        else f"memory is the peak of {whose}",
-        f"fit.batch_size=auto would take {marks['auto']:,}: {marks['why']}"
-        if marks["planned"] != "auto"
-        else f"fit.batch_size=auto takes {marks['auto']:,}: {marks['why']}",
-        marks["learning_rate"],
+        "memory: the peak of " + (f"the whole process{held}" if found["device"] == "CPU" else "a GPU"),
+        f"fit.batch_size=auto {takes} {marks['auto']:,}: {marks['why']}",
     ]
-    told += [_cost_line(one, found["workers"]) for one in found["costs"]]
+    if marks["learning_rate"]:
+        told.append(marks["learning_rate"])
+    told += [_cost_line(one) for one in found["costs"]]
     told.append(
         f"checkpoint: {words.size(found['checkpoint'])}; {words.size(found['disk'])} of disk with those that are kept"
     )
@@ -194,7 +193,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     return told
 
 
-def _cost_line(cost: dict[str, Any], planned_for: int) -> str:
+def _cost_line(cost: dict[str, Any]) -> str:
     several = cost["workers"] > 1
     who = f"{cost['workers']} workers like this machine" if several else "this machine"
     what = f"{who}: {cost['steps']:,} steps of {cost['batch']:,} at most, {cost['steps_an_epoch']:,} an epoch"

@@ -309,7 +309,7 @@ class _Steps:
             return {"seconds": self._time(self._job.model.make_test_function(), batches)}
 
     def _time(self, function: Any, batches: Any) -> float:
-        """Seconds of one step, tracing left out: the best of three stretches, as what else runs here only slows it."""
+        """Seconds of one step, tracing left out: the best of several stretches, as what else runs only slows it."""
         machine, pace = self._job.machine, self._job.model._steps_per_execution
         iterator = iter(batches.distributed(machine))
 
@@ -324,8 +324,9 @@ class _Steps:
         run(1)
         # The four batches that were made ahead during the tracing would hide what a batch takes to make.
         each = run(4)
-        steps = max(1, min(int(WINDOW / 3 / each), 256))
-        return min(run(steps) for _ in range(3))
+        steps = max(1, int(WINDOW / 10 / each))
+        stretches = max(3, min(10, int(WINDOW / each / steps)))
+        return min(run(steps) for _ in range(stretches))
 
 
 def _resized(job: Job, batch: int) -> Job:
