@@ -138,9 +138,10 @@ def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
             "recipes import tf_keras as keras; models of Keras 3 (import keras) do not train here"
         )
     outputs = model(inputs)
-    if tuple(outputs.shape[1:]) != (data.outputs,):
+    given = tuple(outputs.shape[1:]) if hasattr(outputs, "shape") else f"{len(outputs)} outputs"
+    if given != (data.outputs,):
         raise Failed(
-            f"the recipe's model gives {tuple(outputs.shape[1:])} an example, but {data.target!r} needs "
+            f"the recipe's model gives {given} an example, but {data.target!r} needs "
             f"({data.outputs},): {'a logit a class' if data.classes else 'one value'}\n"
             "end the model in keras.layers.Dense(data.outputs)"
         )

@@ -23,6 +23,7 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,12 +96,14 @@ def find(word: str) -> Recipe:
     """A recipe by its name or the path of its file.
 
     Raises:
-      Usage: no such recipe, with the nearest name. Missing: no such file.
+      Usage: no such recipe, with the nearest name, or not a Python file. Missing: no such file.
     """
     if word.endswith(".py") or "/" in word:
         path = Path(word).expanduser()
         if not path.is_file():
             raise Missing(f"no recipe file at {word}\nwrite one: tfapp new {path.stem} --like digits")
+        if path.suffix != ".py":
+            raise Usage(f"{word} is no recipe: a recipe is a Python file, named as mine.py\nlist them: tfapp recipes")
         return Recipe(str(path.resolve()), path.resolve(), _about(path))
     found = dict(_named())
     if word not in found:
@@ -150,7 +153,7 @@ def write_copy(recipe: Recipe, path: Path) -> Path:
     """A working copy of a recipe under a new name, its docstring's command changed to it.
 
     Raises:
-      Usage: there is a file already.
+      Usage: there is a file already. Missing: no such folder.
     """
     text = recipe.path.read_text(encoding="utf-8")
     text = re.sub(rf"tfapp train {re.escape(recipe.path.stem)}\b", f"tfapp train ./{path.name}", text)
@@ -159,17 +162,37 @@ def write_copy(recipe: Recipe, path: Path) -> Path:
             file.write(text)
     except FileExistsError:
         raise Usage(f"{path} exists already, and is left as it is\ngive another name") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise Missing(f"no folder {path.parent} to write {path.name} into\nmake it: mkdir -p '{path.parent}'") from None
     return path
 
 
 def _named() -> Iterator[tuple[str, Path]]:
-    """Names and files; of two with one name the later wins: installed packages < tfapp's own."""
+    """Names and files; of two with one name the later wins: installed packages < TFAPP_RECIPES < tfapp's own."""
     for point in importlib.metadata.entry_points(group="tfapp.recipes"):
-        spec = importlib.util.find_spec(point.value.partition(":")[0])
-        if spec is not None and spec.origin is not None:
-            yield point.name, Path(spec.origin)
-    for path in sorted(_folder().glob("[!_]*.py")):
-        yield path.stem, path
+        path = _source(point.module)
+        if path is not None:
+            yield point.name, path
+    # The image sets it to /recipes, where a recipe of one's own is mounted.
+    named = os.environ.get("TFAPP_RECIPES")
+    for folder in (*([Path(named)] if named else ()), _folder()):
+        for path in sorted(folder.glob("[!_]*.py")):
+            yield path.stem, path
+
+
+def _source(module: str) -> Path | None:
+    """The file of an installed module, without running its package, as finding its spec would."""
+    top, *inside = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not inside:
+        return Path(spec.origin) if spec.origin else None
+    for base in spec.submodule_search_locations or ():
+        for path in (Path(base, *inside[:-1], f"{inside[-1]}.py"), Path(base, *inside, "__init__.py")):
+            if path.is_file():
+                return path
+    return None
 
 
 def _folder() -> Path:

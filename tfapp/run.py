@@ -16,11 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import yaml
-
 from tfapp import batch_size, environment
 from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
-from tfapp.plan import Plan, difference
+from tfapp.plan import Plan, difference, from_file
 
 if TYPE_CHECKING:
     from tfapp.data.examples import Data
@@ -99,7 +97,7 @@ class Run:
             self.write("environment.json", environment.describe())
             try:
                 yield
-            except (Interrupted, Preempted, KeyboardInterrupt):
+            except (Interrupted, Preempted, KeyboardInterrupt, SystemExit):
                 self.note(status="stopped")
                 raise
             except Exception as error:
@@ -125,11 +123,11 @@ class Run:
         """The saved plan as nested plain values.
 
         Raises:
-          Missing: there is none, so this is no run.
+          Missing: there is none, so this is no run. Usage: it is damaged.
         """
         try:
-            return yaml.safe_load(self.file("plan.yaml").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            return from_file(self.file("plan.yaml"))
+        except Missing:
             raise Missing(
                 f"{self.folder} is not a run: it has no plan.yaml\nlist the runs that there are: tfapp runs"
             ) from None
@@ -173,11 +171,17 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     """Open the folder for this plan: a new run, or the unfinished one of the same plan.
 
     Raises:
-      Usage: the folder holds another plan's run, with the difference. PermissionError, OSError: from the disk.
+      Usage: the folder holds another plan's run, with the difference, or is being trained in and is to be set aside.
+        Missing: it is somebody else's, who lets nobody write there. PermissionError, OSError: from the disk.
     """
     run = Run(folder)
+    if folder.exists() and not folder.is_dir():
+        raise Usage(f"{folder} is a file, and a run is a folder\ngive --run a new or empty folder")
+    _check_writable(folder)
     if fresh and folder.exists():
-        _move_aside(folder)
+        run = Run(folder := Path(os.path.abspath(folder)))  # Moved, «.» would still be the old one.
+        with held(run):
+            _move_aside(folder)
     if run.file("plan.yaml").exists():
         saved = run.plan()
         if plan.fit.batch_size == "auto" and run.file(batch_size.FILE).exists():
@@ -200,6 +204,24 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
     run.file("logs").mkdir(exist_ok=True)
     return run
+
+
+def _check_writable(folder: Path) -> None:
+    """Say before the training what would else be found out when its result is written."""
+    # The folders that are written into; the export replaces others whole.
+    for path in (folder, *(folder / name for name in ("checkpoints", "logs", "tensorboard"))):
+        if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+            raise Missing(not_yours(path))
+
+
+def not_yours(path: Path) -> str:
+    """What to tell who may not write in a folder: whose it is, who asks, and what to do."""
+    owner, user = path.stat().st_uid, os.geteuid()
+    return (
+        f"{path} belongs to user {owner}, and user {user} may not write there\n"
+        f"run as its owner (docker run --user {owner}), make it yours (sudo chown -R {user} FOLDER), "
+        "or train elsewhere with --run FOLDER"
+    )
 
 
 @contextmanager

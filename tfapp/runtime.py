@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +125,7 @@ class Runtime(Settings):
                     'as TF_CONFIG=\'{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", '
                     '"index": 0}}\''
                 )
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            strategy = _multiworker(tf)
             return Machine(strategy, strategy.num_replicas_in_sync, *cluster)
         if kind == "tpu":
             return _tpu(tf, self.tpu)
@@ -186,6 +188,22 @@ def _cluster() -> tuple[int, int] | None:
             'it looks like {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
         ) from None
     return index, len(workers)
+
+
+def _multiworker(tf: Any) -> Any:
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.UnknownError as error:
+        if "Could not start gRPC server" not in str(error):
+            raise
+        raise Missing(
+            "the port that TF_CONFIG gives to this worker is in use on this machine\n"
+            "end what listens there (ss -ltnp shows it), or give the worker another port"
+        ) from error
+    # TensorFlow has just caught SIGTERM for itself; whoever had it in Python is to have it again.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
 
 
 def _devices(tf: Any, gpus: list[Any], count: int) -> list[str]:

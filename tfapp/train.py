@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -54,6 +56,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         jobs.announce(job, say)
         trained = fit(job, run)
+        _note_weights(trained.model, run.log(machine))
         report = {}
         if machine.chief:
             model = export.whole(job.preprocess, trained.model, data.task)
@@ -130,6 +133,13 @@ def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
     for bind in job.bind:
         bind(model)
     return restore_generators
+
+
+def _note_weights(model: keras.Model, log: Path) -> None:
+    """End a worker's log in a digest of its trained weights: the workers of one job must agree."""
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
+    with open(log, "a", encoding="utf-8") as file:
+        print(f"weights sha256 {digest}", file=file)
 
 
 def _build(job: Job) -> None:

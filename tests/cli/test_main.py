@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -123,6 +124,24 @@ def test_ctrl_c_ends_in_130(capsys, verb) -> None:
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.e2e
+def test_sigterm_ends_any_verb_in_143_and_gives_the_signal_back(capsys, verb) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def action() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Exception as error:  # No handler of errors may take it for one of its own.
+            seen.append(error)
+
+    verb(action)
+    assert main(["probe"]) == 143
+    assert "SIGTERM" in capsys.readouterr().err and seen == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 class OpError(Exception):
     """As TensorFlow's: no OSError, but the system's words in it."""
 
@@ -138,6 +157,7 @@ class OpError(Exception):
         (OpError("/runs/1/model; No space left on device"), 1, "disk is full: /runs/1/model"),
         (OSError(errno.EROFS, "Read-only file system", "/runs/1"), 5, "read-only: /runs/1"),
         (PermissionError(errno.EACCES, "Permission denied", "/runs/1"), 5, "ls -ld '/runs/1'"),
+        (OpError("/runs/1/model; Permission denied"), 5, "does not allow it: /runs/1/model"),
     ],
 )
 def test_trouble_with_the_disk_is_told_with_the_path(error, code, said, capsys, verb) -> None:

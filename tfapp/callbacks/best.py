@@ -41,7 +41,9 @@ class Best(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         value = float(logs[self.monitor])
-        if self.value is None or self._sign * (value - self.value) > self._min_delta:
+        # Any number is better than a NaN.
+        first = self.value is None or (np.isnan(self.value) and not np.isnan(value))
+        if first or self._sign * (value - self.value) > self._min_delta:  # type: ignore[operator]
             self.value, self.epoch = value, epoch + 1
             self._weights, self._written = self.model.get_weights(), False
 

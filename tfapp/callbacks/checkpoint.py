@@ -60,7 +60,7 @@ class Checkpoint(keras.callbacks.Callback):
         for path in reversed(tf.train.CheckpointManager(self._objects, str(self._folder), None).checkpoints):
             try:
                 self._objects.restore(path).expect_partial()
-            except (tf.errors.OpError, ValueError, json.JSONDecodeError):
+            except (tf.errors.OpError, ValueError, IndexError):  # IndexError: a data file cut short.
                 continue  # Torn by a kill or a full disk: the one before it is whole.
             self.step, self.complete = self._state.value["step"], self._state.value["complete"]
             self._restore_metrics()
