@@ -70,7 +70,7 @@ def test_done_beforehand_and_batch_by_batch_are_the_same(before: Preprocess, mon
     batches = Batches(data().train, 4, shuffle=True)
     beforehand = before.before(batches)
     assert beforehand.transform is None
-    monkeypatch.setattr(module.psutil, "virtual_memory", lambda: SimpleNamespace(available=8))
+    monkeypatch.setattr(module.environment, "free_memory", lambda: 8)
     in_batches = before.before(batches)
     assert in_batches.transform is before and in_batches.examples is batches.examples
     one, two = batch(beforehand), batch(in_batches)

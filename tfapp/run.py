@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tfapp import environment
+from tfapp import batch_size, environment
 from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
 from tfapp.plan import Plan, difference, from_file
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 class Run:
     """One run's folder.
 
-    It holds plan.yaml, run.json (status and times), environment.json, data.json, metrics.csv, dropped.csv,
-    tensorboard/, checkpoints/, model/ (SavedModel), model.keras, report.json, report.html and logs/.
+    It holds plan.yaml, batch_size.json (where it was measured), run.json (status and times), environment.json,
+    data.json, metrics.csv, dropped.csv, tensorboard/, checkpoints/, model/ (SavedModel), model.keras, report.json,
+    report.html and logs/.
     """
 
     folder: Path
@@ -224,7 +225,11 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
         with held(run):
             _move_aside(folder)
     if run.file("plan.yaml").exists():
-        changes = difference(run.plan(), plan.model_dump(mode="json"))
+        saved = run.plan()
+        if plan.fit.batch_size == "auto" and run.file(batch_size.FILE).exists():
+            # plan.yaml holds the number that was found; what this run was asked for is auto.
+            saved = {**saved, "fit": {**saved["fit"], "batch_size": "auto"}}
+        changes = difference(saved, plan.model_dump(mode="json"))
         if run.read("run.json").get("recipe_sha256", recipe_digest) != recipe_digest:
             changes.append("the recipe's file has changed since this run began")
         if changes:

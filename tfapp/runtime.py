@@ -39,17 +39,30 @@ class Machine:
     def chief(self) -> bool:
         return self.worker == 0
 
+    def agree(self, value: int) -> int:
+        """The chief's value, on every worker. Every worker must call it.
+
+        Args:
+          value: at least 0, below 2^31; only the chief's matters.
+        """
+        if self.workers == 1:
+            return value
+        import tensorflow as tf
+
+        def here(own: Any) -> Any:
+            # The copy is on the replica's own device, which is what the reduction goes by.
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(own))
+
+        @tf.function
+        def everywhere(own: Any) -> Any:
+            return self.strategy.experimental_local_results(self.strategy.run(here, args=(own,)))[0]
+
+        total = everywhere(tf.constant(value if self.chief else 0, tf.int64))
+        return int(total) // (self.replicas // self.workers)
+
     def wait_for_all(self) -> None:
         """Hold each worker here until all have come: one that leaves early looks crashed to the others."""
-        if self.workers > 1:
-            import tensorflow as tf
-
-            @tf.function
-            def meet() -> Any:
-                context = tf.distribute.get_replica_context
-                return self.strategy.run(lambda: context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([])))
-
-            meet()
+        self.agree(0)
 
 
 class Runtime(Settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import export, features, stateless, worth
+from tfapp import batch_size, export, features, stateless, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
 from tfapp.callbacks.best import Best, more_is_better
@@ -48,6 +49,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
       Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted: stopped with a checkpoint.
     """
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
+        plan = batch_size.settle(plan, recipe, run, machine, say)
         data = recipe.data(plan.config)
         run.describe(data)
         with machine.strategy.scope():
@@ -67,19 +69,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
 def fit(job: Job, run: Run, say: Any = print) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
-    with machine.strategy.scope():
-        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
-        model.compile(
-            job.optimizer,
-            job.loss,
-            weighted_metrics=list(job.metrics),
-            steps_per_execution=2,
-            jit_compile=plan.fit.jit,
-        )
-        _build(job)
-        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
-    for bind in job.bind:
-        bind(model)
+    restore_generators = compiled(job)
     monitor = job.monitor
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
@@ -125,6 +115,25 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
     if machine.replicas > 1:
         model = jobs.on_one_device(model)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
+
+
+def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
+    """Compile a job's model with the step that the engine trains by; returns what puts its generators back."""
+    plan, model = job.plan, job.model
+    with job.machine.strategy.scope():
+        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
+        model.compile(
+            job.optimizer,
+            job.loss,
+            weighted_metrics=list(job.metrics),
+            steps_per_execution=2,
+            jit_compile=plan.fit.jit,
+        )
+        _build(job)
+        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
+    for bind in job.bind:
+        bind(model)
+    return restore_generators
 
 
 def _note_weights(model: keras.Model, log: Path) -> None:

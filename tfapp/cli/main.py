@@ -22,6 +22,7 @@ VERBS = {
     "recipes": "List the recipes; show one, its settings and their schema.",
     "new": "Write a working copy of a recipe, to change.",
     "validate": "Check a plan, its data and its model; train nothing.",
+    "plan": "Measure what a plan would cost: memory, time, disk; train nothing.",
     "train": "Train a recipe: from data to a finished, measured, exported run.",
     "evaluate": "Measure a run again, on its own test data or on yours.",
     "predict": "Predict new files with a run's exported model.",
