@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 from pydantic import ValidationError
 
 from tfapp import runtime
-from tfapp.errors import Missing, Usage
+from tfapp.errors import Missing
 from tfapp.runtime import Machine, Runtime
 
 
@@ -47,29 +45,8 @@ def test_more_parts_of_the_cpu_than_it_was_started_with_are_missing() -> None:
 
 def test_several_workers_without_a_cluster_are_missing(monkeypatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(Missing, match="needs TF_CONFIG(.|\n)*as TF_CONFIG='"):
+    with pytest.raises(Missing, match="names the workers(.|\n)*tfapp launch --workers 2"):
         Runtime(strategy="multiworker").enter().__enter__()
-
-
-def test_a_worker_knows_its_place_in_the_cluster(monkeypatch) -> None:
-    def place(cluster: dict, kind: str, index: int) -> tuple[int, int] | None:
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
-        return runtime._cluster()
-
-    assert place({"worker": ["a:1", "b:2"]}, "worker", 1) == (1, 2)
-    assert place({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "chief", 0) == (0, 3)
-    assert place({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "worker", 1) == (2, 3)
-    with pytest.raises(Usage, match="TF_CONFIG cannot be read"):
-        place({"worker": ["a:1"]}, "worker", 1)
-    monkeypatch.delenv("TF_CONFIG")
-    assert runtime._cluster() is None
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '"x"', '{"cluster": {"worker": ["a:1"]}}', "1"])
-def test_a_broken_tf_config_is_told_with_what_it_looks_like(monkeypatch, text: str) -> None:
-    monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(Usage, match=r'TF_CONFIG cannot be read(.|\n)*it looks like \{"cluster"'):
-        runtime._cluster()
 
 
 def test_the_first_worker_is_the_one_that_writes() -> None:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -307,7 +308,7 @@ def make_folder(folder: Path) -> None:
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears whole or not at all: written aside, flushed to the disk, then renamed."""
     make_folder(path.parent)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{_own()}.part")
     try:
         with open(aside, "wb") as file:
             yield file
@@ -332,10 +333,10 @@ def write_text(path: Path, text: str) -> Path:
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
     """A folder that appears whole or not at all; one that was there is replaced at the end."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{_own()}.part")
     try:
         yield aside
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = path.with_name(f".{path.name}.{_own()}.old")
         if path.exists():
             path.rename(old)
         aside.rename(path)
@@ -359,6 +360,11 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _own() -> str:
+    """A name that no other process has, on any host: in containers every worker is process 1."""
+    return f"{socket.gethostname()}.{os.getpid()}"
 
 
 def _move_aside(folder: Path) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_size, export, features, stateless, worth
+from tfapp import batch_size, export, features, identical, stateless, watch, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
+from tfapp.callbacks.beat import Beat
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
 from tfapp.callbacks.diverged import Diverged
@@ -24,6 +23,7 @@ from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
 from tfapp.job import Job
+from tfapp.launch import signs
 from tfapp.plan import Plan
 from tfapp.run import Run
 
@@ -51,12 +51,14 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
         plan = batch_size.settle(plan, recipe, run, machine, say)
         data = recipe.data(plan.config)
-        run.describe(data)
+        if machine.chief:
+            run.describe(data)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
-        jobs.announce(job, say)
+        if machine.chief:
+            jobs.announce(job, say)
         trained = fit(job, run, say)
-        _note_weights(trained.model, run.log(machine))
+        identical.check(trained.model, machine, run.log(machine))
         report = {}
         if machine.chief:
             model = export.whole(job.preprocess, trained.model, data.task)
@@ -74,11 +76,12 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
     saved = [*job.callbacks, best, *_planned(job, monitor), record]
-    checkpoint = Checkpoint(run.file("checkpoints"), machine.chief, plan.fit.checkpoint, len(job.train), saved)
+    checkpoint = Checkpoint(run.file("checkpoints"), machine, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
     start = checkpoint.restore(say)
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief)
-    stop = StopOnSignal(checkpoint)
+    stop = StopOnSignal(checkpoint, machine)
+    beat = Beat(watch.seconds(watch.HANG) if machine.workers > 1 or signs.launched() else None)
     callbacks = [
         Pace(
             plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1
@@ -86,6 +89,7 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
         Diverged(job.train, run.file("diverged.json"), run.file("checkpoints")),
         *saved,
         progress,
+        beat,
         checkpoint,
         stop,
     ]
@@ -107,6 +111,7 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
             )
         finally:
             progress.close()
+            beat.close()
             stop.close()
         checkpoint.save(complete=True)
     seconds = time.perf_counter() - began
@@ -134,13 +139,6 @@ def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
     for bind in job.bind:
         bind(model)
     return restore_generators
-
-
-def _note_weights(model: keras.Model, log: Path) -> None:
-    """End a worker's log in a digest of its trained weights: the workers of one job must agree."""
-    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
-    with open(log, "a", encoding="utf-8") as file:
-        print(f"weights sha256 {digest}", file=file)
 
 
 def _build(job: Job) -> None:
