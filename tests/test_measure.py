@@ -46,6 +46,18 @@ def test_what_the_recipe_says_against_it_is_said_as_in_training() -> None:
         measure.Measuring(plan("hungry", "wrong=model"))
 
 
+@pytest.mark.slow
+def test_replicas_share_a_measured_batch_and_a_cluster_is_left_out(monkeypatch) -> None:
+    cluster = '{"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 1}}'
+    monkeypatch.setenv("TF_CONFIG", cluster)
+    with measure.Measuring(plan("small", "runtime.replicas=2", "fit.accumulate=2", "batch_norm=false")) as device:
+        assert (device.kind, device.replicas, device.training) == ("CPU", 2, 54)
+        measured = device.train(16)
+        assert measured is not None and measured.batch == 16
+        assert device.evaluate(16) > 0
+        assert device.describe(16)["batch"]["per_replica"] == 8
+
+
 def test_a_tpu_is_refused() -> None:
     with pytest.raises(Refused, match="belongs to one process"):
         measure.Measuring(plan("small", "runtime.strategy=tpu"))

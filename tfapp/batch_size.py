@@ -15,6 +15,7 @@ from tfapp.errors import Expected, Missing, Refused
 from tfapp.plan import Plan
 
 if TYPE_CHECKING:
+    from tfapp.measure import Measuring
     from tfapp.run import Run
     from tfapp.runtime import Machine
 
@@ -246,14 +247,16 @@ def _measured(plan: Plan, recipe: ModuleType, machine: Machine) -> dict[str, Any
         }
 
 
-def search_on(device: Any, plan: Plan, planned: int | None = None) -> Found:
-    """Search with real steps on a `measure.Measuring` device; sizes are those of one worker."""
+def search_on(device: Measuring, plan: Plan, planned: int | None = None) -> Found:
+    """Search with real steps, for about SECONDS; sizes are those of one worker.
+
+    What was planned, and the first size, are measured however long that takes: there must be an answer.
+    """
     unit = device.replicas * plan.fit.accumulate
     most = max(device.training // device.workers // unit * unit, unit, planned or 0)
     until = time.monotonic() + SECONDS
 
     def measure(batch: int) -> Measured | None:
-        # There is an answer, and one for what was planned, however slow the machine.
         patient = batch <= max(planned or 0, first(unit, most, planned))
         left = until - time.monotonic()
         if left <= 0 and not patient:
@@ -276,12 +279,12 @@ def rows(found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def reason(found: Found, device: Any, workers: int = 1) -> str:
+def reason(found: Found, device: Measuring, workers: int = 1) -> str:
     """Why the answer is what it is, for a person."""
-    assert found.chosen is not None
     from tfapp.report import words
 
-    chosen, largest = found.of(found.chosen), found.measured[-1]
+    assert found.chosen is not None
+    chosen = found.of(found.chosen)
     assert chosen is not None
     each = " a worker" if workers > 1 else ""
     told = f"{chosen.batch}{each} takes {words.size(chosen.memory)} and trains {chosen.rate:,.0f} examples a second"
@@ -292,7 +295,7 @@ def reason(found: Found, device: Any, workers: int = 1) -> str:
         return f"{told}; larger is no faster ({other.batch}: {other.rate:,.0f}) and takes fewer steps an epoch"
     if found.why == "examples":
         return f"{told}; there are not enough examples for a larger batch"
-    return f"{told}; the largest that was measured in {SECONDS:.0f} s ({largest.batch})"
+    return f"{told}; the largest that could be tried in {SECONDS:.0f} s"
 
 
 def learning_rate(plan: Plan, recipe: ModuleType, size: int) -> str | None:
@@ -309,7 +312,7 @@ def learning_rate(plan: Plan, recipe: ModuleType, size: int) -> str | None:
     )
 
 
-def nothing_fits(found: Found, device: Any) -> Missing:
+def nothing_fits(found: Found, device: Measuring) -> Missing:
     """The error for a plan of which no batch fits, with the ways out."""
     smallest = min(found.failed, default=device.replicas)
     return Missing(

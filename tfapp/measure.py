@@ -34,6 +34,8 @@ SHARE = 0.8
 # How long one size is run for, in seconds, once it is traced.
 WINDOW = 0.5
 _LOOK = 0.01
+# The process is alone, whatever the environment says of a cluster: TF_CONFIG comes first.
+_CLUSTER_OF_ONE = '{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 0}}'
 
 
 class Measuring:
@@ -87,16 +89,26 @@ class Measuring:
           TimeoutError: not done within so many seconds.
         """
         answer = self._ask({"train": batch}, seconds)
-        return None if answer is None else Measured(batch, answer["memory"], answer["seconds"])
+        if answer is None:
+            return None
+        if self.kind == "CPU" and answer["memory"] > self.limit:
+            # Over the limit between two looks; what a smaller batch takes could not be told any more.
+            self._stop()
+            return None
+        return Measured(batch, answer["memory"], answer["seconds"])
 
     def evaluate(self, batch: int) -> float:
-        """Seconds of one validation step of `batch` examples; 0 without validation examples."""
+        """Seconds of one validation step of a training with such batches; 0 without validation examples."""
         answer = self._ask({"evaluate": batch})
-        return answer["seconds"] if answer else 0.0
+        if answer is None:
+            raise errors.Missing(
+                f"a validation step beside training steps of {batch} examples does not fit in {self.room}\n"
+                "take a smaller fit.batch_size"
+            )
+        return answer["seconds"]
 
     def describe(self, batch: int) -> dict[str, Any]:
-        """`validate.describe` of the job at this batch size, with `checkpoint`, the bytes that one takes, and `base`:
-        the most memory that was held before the first step."""
+        """`validate.describe` of the job at this batch size; with `base`: the peak of memory before the first step."""
         answer = self._ask({"describe": batch})
         if answer is None:
             raise self._no_room()
@@ -109,8 +121,7 @@ class Measuring:
 
     def _start(self) -> None:
         paths = os.pathsep.join(path for path in sys.path if path)
-        aside = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        aside.pop("TF_CONFIG", None)
+        aside = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_CONFIG": _CLUSTER_OF_ONE}
         self._told.seek(0)
         self._told.truncate()
         self._process = subprocess.Popen(

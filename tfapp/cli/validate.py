@@ -32,6 +32,7 @@ def command(words, files, seed, steps, as_json) -> None:
     from tfapp import job as jobs
     from tfapp import recipe as recipes
 
+    asked = plan.model_dump(mode="json")
     with plan.runtime.enter() as machine, recipes.at_work(module):
         if plan.fit.batch_size == "auto":
             smallest = machine.replicas * plan.fit.accumulate
@@ -40,7 +41,7 @@ def command(words, files, seed, steps, as_json) -> None:
         data = module.data(plan.config)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
-            found = validate.describe(job)
+            found = {**validate.describe(job), "plan": asked}
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
