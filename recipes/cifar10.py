@@ -42,6 +42,9 @@ def data(config):
 
 
 def augment(config):
+    if not (config.flip or config.shift):
+        return None
+
     def changed(image, seed):
         if config.flip:
             image = tf.image.stateless_random_flip_left_right(image, seed)

@@ -80,6 +80,8 @@ def data(config):
 
 def augment(config):
     strength = config.augment
+    if not any(strength.model_dump().values()):
+        return None
 
     def changed(image, seed):
         random = tf.random.stateless_uniform([6], seed, -1, 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def test_a_digest_tells_bits_shapes_and_types_apart() -> None:
     assert all(0 <= number < 2**32 for numbers in different for number in numbers)
 
 
-def test_a_worker_whose_weights_differ_is_named() -> None:
+def test_a_worker_whose_weights_differ_is_named_and_each_notes_its_own(tmp_path: Path) -> None:
     import tf_keras as keras
 
     from tfapp.identical import check
@@ -39,6 +40,8 @@ def test_a_worker_whose_weights_differ_is_named() -> None:
         odd: tuple[int, ...] = ()
 
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
-    check(model, Three(None, 3, 0, 3))
+    check(model, Three(None, 3, 0, 3), tmp_path / "log")
     with pytest.raises(Failed, match="the weights of worker 1 differ from the chief's"):
-        check(model, Three(None, 3, 0, 3, (1,)))
+        check(model, Three(None, 3, 0, 3, (1,)), tmp_path / "log")
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert first == second and len(first.split()[-1]) == 64

@@ -1,4 +1,4 @@
-"""One replica and two train the same weights, with everything on that could tell them apart."""
+"""Replicas and accumulation train the same weights as one whole batch, with everything on that could tell them apart."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ def fitted(*words):
         trained = train.fit(job, opened)
     return machine.replicas, trained.model.get_weights(), [row["val_loss"] for row in trained.history]
 
-for words in (
-    [],
-    ["average.momentum=0.6", "regularize.l2=0.01", "regularize.weight_decay=0.01", "fit.class_weight=balanced",
-     "regularize.label_smoothing=0.1", "fit.clip_norm=0.5", "n=77"],
+everything = ["average.momentum=0.6", "regularize.l2=0.01", "regularize.weight_decay=0.01", "fit.class_weight=balanced",
+              "regularize.label_smoothing=0.1", "fit.clip_norm=0.5", "n=77"]
+for words, spread in (
+    ([], ["runtime.replicas=2"]),
+    (everything, ["runtime.replicas=2"]),
+    (["batch_norm=false", *everything], ["fit.accumulate=4"]),
+    (["batch_norm=false", *everything], ["runtime.replicas=2", "fit.accumulate=2", "fit.steps_per_execution=3"]),
 ):
-    two, one = fitted("runtime.replicas=2", *words), fitted(*words)
+    two, one = fitted(*spread, *words), fitted(*words)
     print(json.dumps({
-        "replicas": [one[0], two[0]],
+        "spread": spread,
+        "replicas": two[0],
         "difference": max(float(np.abs(a - b).max()) for a, b in zip(one[1], two[1])),
         "validation": [one[2], two[2]],
     }))
@@ -45,12 +49,12 @@ for words in (
 
 
 @pytest.mark.e2e
-def test_one_replica_and_two_train_the_same_weights() -> None:
+def test_replicas_and_parts_of_a_batch_train_the_weights_of_one_replica() -> None:
     small = str(Path(__file__).parent / "fixtures" / "small.py")
     done = subprocess.run([sys.executable, "-c", SCRIPT, small], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    for line in done.stdout.splitlines():
-        found = json.loads(line)
-        assert found["replicas"] == [1, 2]
-        assert found["difference"] < 1e-5
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [found["replicas"] for found in lines] == [2, 2, 1, 2]
+    for found in lines:
+        assert found["difference"] < 1e-5, found
         assert found["validation"][0] == pytest.approx(found["validation"][1], rel=1e-5)

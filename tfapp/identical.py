@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import tf_keras as keras
@@ -20,15 +21,18 @@ def digest(weights: list[np.ndarray]) -> list[int]:
     return [int(number) for number in np.frombuffer(hashed.digest(), ">u4")]
 
 
-def check(model: keras.Model, machine: Machine) -> None:
-    """Compare the weights of all workers; every worker must call it.
+def check(model: keras.Model, machine: Machine, log: Path) -> None:
+    """Compare the weights of all workers, and note this one's digest in its log; every worker must call it.
 
     Raises:
       Failed: some differ, with their numbers.
     """
     if machine.workers == 1:
         return
-    table = machine.gather(*digest(model.get_weights()))
+    own = digest(model.get_weights())
+    with open(log, "a", encoding="utf-8") as file:
+        print("weights sha256 " + "".join(f"{number:08x}" for number in own), file=file)
+    table = machine.gather(*own)
     odd = [worker for worker in range(machine.workers) if (table[worker] != table[0]).any()]
     if odd:
         raise Failed(

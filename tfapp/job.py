@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
+from tfapp import accumulate, batch_size, batch_statistics
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
-from tfapp.errors import Failed, Refused
+from tfapp.errors import Failed, Refused, Usage, nearest
 from tfapp.optimizers import planned
-from tfapp.plan import Plan
+from tfapp.plan import Fit, Plan
 from tfapp.preprocess import Preprocess
 from tfapp.runtime import Machine
 
@@ -29,6 +31,7 @@ class Job:
       model: from inputs to float32 logits (classification) or values (regression), not compiled.
       optimizer, loss, metrics: as Keras takes them; the optimizer is not built.
       train, validation: the batches; validation is None where there are no such examples.
+      bind: what is done to the compiled model before it trains, in this order.
       callbacks: what features add, in the order in which it is called.
       unwrap: what makes the trained model plain again, called in reverse order.
     """
@@ -43,6 +46,7 @@ class Job:
     metrics: tuple[Any, ...]
     train: Batches
     validation: Batches | None
+    bind: tuple[Callable[[keras.Model], None], ...] = ()
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     unwrap: tuple[Callable[[keras.Model], keras.Model], ...] = ()
 
@@ -54,8 +58,17 @@ class Job:
 
     @property
     def monitor(self) -> str:
-        """The value that decides what is best: as planned, or the loss where there is no validation."""
-        return self.plan.fit.monitor if self.validation else self.plan.fit.monitor.removeprefix("val_")
+        """The value that decides what is best: as planned, or the loss where there is no validation.
+
+        Raises:
+          Usage: it is none of this run's numbers.
+        """
+        wanted = self.plan.fit.monitor if self.validation else self.plan.fit.monitor.removeprefix("val_")
+        names = ["loss", *(getattr(metric, "name", metric) for metric in (*self.metrics, *self.model.metrics))]
+        names += [f"val_{name}" for name in names] if self.validation else []
+        if wanted not in names:
+            raise Usage(f"fit.monitor={wanted!r} is none of this run's numbers\n{nearest(wanted, names)}")
+        return wanted
 
 
 def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
@@ -64,7 +77,7 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
     Raises:
       Refused: the global batch cannot be shared out evenly. Failed: the model does not fit the data.
     """
-    _shareable(plan.fit.batch_size, machine.replicas)
+    batch_size.shareable(plan, machine.replicas)
     preprocess = Preprocess.of(recipe, plan.config, data)
     inputs = preprocess.inputs()
     model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
@@ -81,6 +94,7 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
         metrics=tuple(training.metrics),
         train=train,
         validation=validation,
+        bind=_bindings(plan.fit, model, machine.replicas),
     )
     return replace(job, optimizer=planned(job.optimizer, plan.fit, len(train), job.total_steps))
 
@@ -100,7 +114,8 @@ def count_each_example_once(model: keras.Model) -> None:
 
 def forget_training(model: keras.Model) -> keras.Model:
     """Take optimizer, loss and metrics off a trained model, which would be saved with it (Adam's are twice its size)."""
-    del model.compute_loss, model.compute_metrics
+    for bound in ("compute_loss", "compute_metrics", "train_step"):
+        model.__dict__.pop(bound, None)
     model.optimizer = model.compiled_loss = model.compiled_metrics = None
     model._delete_tracking("optimizer")  # Keras keeps it for saving even where the attribute is None.
     model._is_compiled = False
@@ -115,13 +130,14 @@ def on_one_device(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _shareable(batch_size: int, replicas: int) -> None:
-    if batch_size % replicas:
-        below, above = batch_size // replicas * replicas, (batch_size // replicas + 1) * replicas
-        raise Refused(
-            f"fit.batch_size={batch_size} is global and cannot be shared out evenly among {replicas} replicas\n"
-            f"use fit.batch_size={above}" + (f" or {below}" if below else "")
-        )
+def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
+    bind: list[Callable[[keras.Model], None]] = [count_each_example_once]
+    if replicas > 1:
+        bind.append(partial(batch_statistics.share, replicas=replicas))
+    if fit.accumulate > 1:
+        accumulate.check(model)
+        bind.append(partial(accumulate.install, parts=fit.accumulate))
+    return tuple(bind)
 
 
 def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
@@ -131,9 +147,10 @@ def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
             "recipes import tf_keras as keras; models of Keras 3 (import keras) do not train here"
         )
     outputs = model(inputs)
-    if tuple(outputs.shape[1:]) != (data.outputs,):
+    given = tuple(outputs.shape[1:]) if hasattr(outputs, "shape") else f"{len(outputs)} outputs"
+    if given != (data.outputs,):
         raise Failed(
-            f"the recipe's model gives {tuple(outputs.shape[1:])} an example, but {data.target!r} needs "
+            f"the recipe's model gives {given} an example, but {data.target!r} needs "
             f"({data.outputs},): {'a logit a class' if data.classes else 'one value'}\n"
             "end the model in keras.layers.Dense(data.outputs)"
         )
@@ -145,10 +162,12 @@ def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
 
 
 def _batches(plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess) -> tuple[Batches, Batches | None]:
-    fit, seed = plan.fit, plan.runtime.seed
+    fit, seed, size = plan.fit, plan.runtime.seed, batch_size.number(plan)
     augment = recipe.augment(plan.config) if hasattr(recipe, "augment") else None
-    train = Batches(data.train, fit.batch_size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
-    validation = Batches(data.validation, fit.batch_size, exact_mean=True) if len(data.validation) else None
+    train = Batches(data.train, size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
+    # A batch that is too large to train on at once may be too large to evaluate.
+    rows = size // fit.accumulate
+    validation = Batches(data.validation, rows, exact_mean=True) if len(data.validation) else None
     return preprocess.before(train), preprocess.before(validation) if validation else None
 
 
@@ -166,7 +185,7 @@ def _class_weights(plan: Plan, data: Data) -> np.ndarray | None:
 
 def announce(job: Job, say: Callable[[str], None]) -> None:
     """Say what is about to be trained, on what, and how a batch is shared out."""
-    data, plan, machine = job.data, job.plan, job.machine
+    data, plan, machine, size = job.data, job.plan, job.machine, batch_size.number(job.plan)
     for note in data.notes:
         say(note)
     if data.dropped:
@@ -177,12 +196,9 @@ def announce(job: Job, say: Callable[[str], None]) -> None:
         f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test examples; "
         f"{what} of {data.target}"
     )
-    replicas = (
-        f"{machine.replicas} replicas × {plan.fit.batch_size // machine.replicas}"
-        if machine.replicas > 1
-        else "1 replica"
-    )
+    replicas = f"{machine.replicas} replicas × {size // machine.replicas}" if machine.replicas > 1 else "1 replica"
+    parts = f" in {plan.fit.accumulate} parts" if plan.fit.accumulate > 1 else ""
     say(
-        f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {plan.fit.batch_size} "
-        f"({replicas}), {len(job.train)} steps an epoch, {job.total_steps:,} steps at most"
+        f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {size} "
+        f"({replicas}{parts}), {len(job.train)} steps an epoch, {job.total_steps:,} steps at most"
     )

@@ -25,7 +25,7 @@ def source(kind: str) -> ModuleType:
     return importlib.import_module(f"tfapp.data.{SOURCES[kind]}")
 
 
-def files(run: Run, paths: Sequence[str]) -> tuple[list[dict[str, Any]], list[Dropped]]:
+def files(run: Run, paths: Sequence[str]) -> tuple[list[dict[str, Any]], Sequence[Dropped]]:
     """A row an example (name, prediction, probabilities by class), and what could not be read.
 
     Raises:
@@ -34,7 +34,7 @@ def files(run: Run, paths: Sequence[str]) -> tuple[list[dict[str, Any]], list[Dr
     facts = run.read("data.json")
     arrays = facts["kind"] == "image" and all(path.endswith((".npy", ".npz")) for path in paths)
     features, names, dropped = source("array" if arrays else facts["kind"]).read_new(facts["reader"], list(paths))
-    if not names:
+    if not len(names):
         first = f": {dropped[0].name}: {dropped[0].reason}" if dropped else ""
         raise Missing(f"no example could be read from {', '.join(paths)}{first}")
     outputs = export.predict(export.load(run.folder), Examples(features, np.zeros(len(names), np.int64)))
@@ -42,11 +42,13 @@ def files(run: Run, paths: Sequence[str]) -> tuple[list[dict[str, Any]], list[Dr
 
 
 def _row(name: str, output: np.ndarray, facts: dict[str, Any]) -> dict[str, Any]:
+    # A column that is called «name» is not what an example is called.
+    target = "predicted name" if facts["target"] == "name" else facts["target"]
     if facts["task"] == "regression":
-        return {"name": name, facts["target"]: float(output[0])}
+        return {"name": name, target: float(str(output[0]))}  # 0.1, not 0.10000000149
     classes = facts["classes"]
     probabilities = {f"p({label})": round(float(p), 6) for label, p in zip(classes, output, strict=True)}
-    return {"name": name, facts["target"]: classes[int(output.argmax())], **probabilities}
+    return {"name": name, target: classes[int(output.argmax())], **probabilities}
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:

@@ -64,6 +64,10 @@ class Machine:
         """Whether it is so on any worker. Every worker must ask."""
         return bool(value) if self.workers == 1 else bool(self.gather(bool(value)).any())
 
+    def agree(self, value: int) -> int:
+        """The chief's value (as for `gather`), on every worker. Every worker must call it."""
+        return int(self.gather(value)[0, 0])
+
     def wait_for_all(self) -> None:
         """Hold each worker here until all have come: one that leaves early looks crashed to the others."""
         if self.workers > 1:
@@ -171,13 +175,14 @@ class Runtime(Settings):
                     flush=True,
                 )
             with watch.limit(wait):
-                strategy = tf.distribute.MultiWorkerMirroredStrategy()
-            _default_sigterm()
+                strategy = _multiworker(tf)
             return Machine(strategy, strategy.num_replicas_in_sync, cluster.worker, cluster.workers)
         if kind == "tpu":
             return _tpu(tf, self.tpu)
         if kind == "mirrored":
             devices = _devices(tf, gpus, self.replicas or len(gpus) or 1)
+            # As TensorFlow's own tests do: a second training in this process must not meet the first one's collectives.
+            tf.distribute.MirroredStrategy._collective_key_base += 100_000
             strategy = tf.distribute.MirroredStrategy(devices)
             return Machine(strategy, strategy.num_replicas_in_sync)
         return Machine(tf.distribute.get_strategy(), 1)
@@ -201,7 +206,7 @@ def import_tensorflow() -> Any:
 
             # The first device query is when the driver libraries speak.
             tf.config.list_physical_devices()
-        except BaseException:
+        except Exception:
             kept.seek(0)
             terminal.write(kept.read())
             raise
@@ -234,12 +239,6 @@ def _heed_heartbeats(tf: Any) -> None:
     )
 
 
-def _default_sigterm() -> None:
-    """TensorFlow has just caught SIGTERM for a notice that nobody reads; outside of the steps it must end the process."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def _lost(error: Exception) -> bool:
     """Whether a failed operation means that another worker is gone."""
     import tensorflow as tf
@@ -251,6 +250,22 @@ def _lost(error: Exception) -> bool:
         tf.errors.CancelledError,
     )
     return isinstance(error, gone) or (isinstance(error, tf.errors.OpError) and "ollective" in str(error))
+
+
+def _multiworker(tf: Any) -> Any:
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.UnknownError as error:
+        if "Could not start gRPC server" not in str(error):
+            raise
+        raise Missing(
+            "the port that TF_CONFIG gives to this worker is in use on this machine\n"
+            "end what listens there (ss -ltnp shows it), or give the worker another port"
+        ) from error
+    # TensorFlow has just caught SIGTERM for itself; whoever had it in Python is to have it again.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
 
 
 def _devices(tf: Any, gpus: list[Any], count: int) -> list[str]:

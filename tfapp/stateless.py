@@ -8,18 +8,36 @@ dropped, and two workers drop what one would have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import tensorflow as tf
 import tf_keras as keras
+
+# Which part of a replica's rows a layer is being called on, and of how many.
+_PART: ContextVar[tuple[Any, int]] = ContextVar("part", default=(0, 1))
+
+
+@contextmanager
+def part(number: Any, of: int) -> Iterator[None]:
+    """While this holds, layers are called on part `number` (int or int32 scalar) of `of` equal parts of the rows."""
+    token = _PART.set((number, of))
+    try:
+        yield
+    finally:
+        _PART.reset(token)
 
 
 class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     """Stands in for tf_keras's RandomGenerator in one layer of one training.
 
-    Draws come from the Philox counter generator (Salmon et al. 2011): key = (seed, layer), high half of the
-    counter = the step, low half = the row's offset. So a row's draws do not depend on which replica holds it.
+    Draws come from the Philox counter generator (Salmon et al. 2011): key = (seed, layer, how often the layer has
+    drawn in this step), high half of the counter = the step, low half = the row's offset. So a row's draws do not
+    depend on which replica holds it, nor on how many parts the batch is taken in, and the gates of an LSTM each get a
+    dropout of their own.
     """
 
     # Keras writes the kind of generator into a saved layer's config; the layer's own is put back before that.
@@ -28,10 +46,19 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     def __init__(self, seed: int, layer: int, step: tf.Variable):
         self._key = (seed << 32) + (layer << 8)
         self._step = step
-        self._calls = 0
+        self._calls: WeakKeyDictionary[Any, WeakKeyDictionary[Any, int]] = WeakKeyDictionary()
 
     def _maybe_init(self) -> None:
         """Nothing to make: there is no state."""
+
+    def _next_key(self) -> int:
+        """The key of the next draw in the function that is being traced, for the replica that it is traced for."""
+        if tf.executing_eagerly():
+            return self._key
+        calls = self._calls.setdefault(tf.compat.v1.get_default_graph(), WeakKeyDictionary())
+        replica = tf.distribute.get_replica_context() or tf.distribute.get_strategy()
+        calls[replica] = calls.get(replica, -1) + 1
+        return self._key + calls[replica] % 256
 
     def uniform(self, shape: Any) -> tf.Tensor:
         """float32 in [0, 1) of the given shape, whose first axis is this replica's rows of the batch."""
@@ -40,10 +67,11 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
         width = tf.cast(-(-tf.reduce_prod(shape[1:]) // 4), tf.int64)
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group if context else 0, tf.int64)
-        first = replica * tf.cast(shape[0], tf.int64) * width
+        number, parts = _PART.get()
+        first = (replica * parts + tf.cast(number, tf.int64)) * tf.cast(shape[0], tf.int64) * width
         draws = tf.raw_ops.StatelessRandomUniformV2(
             shape=tf.stack([tf.cast(shape[0], tf.int64), width * 4]),
-            key=tf.constant([self._key], tf.uint64),
+            key=tf.constant([self._next_key()], tf.uint64),
             counter=tf.cast(tf.stack([first, tf.cast(self._step, tf.int64)]), tf.uint64),
             alg=1,
             dtype=tf.float32,
@@ -81,7 +109,7 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     def make_seed_for_stateless_op(self) -> tf.Tensor:
         """int32 [2] for layers that draw once a batch (RandomFlip, …): new each step."""
         step = tf.cast(self._step, tf.int32)
-        return tf.stack([tf.constant(self._key % (2**31 - 1), tf.int32), step])
+        return tf.stack([tf.constant(self._next_key() % (2**31 - 1), tf.int32), step])
 
     def make_legacy_seed(self) -> int:
         """A plain seed, for layers that take nothing better."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_statistics, export, features, identical, stateless, watch, worth
+from tfapp import batch_size, export, features, identical, stateless, watch, worth
 from tfapp import job as jobs
+from tfapp import recipe as recipes
 from tfapp.callbacks.beat import Beat
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
@@ -20,7 +22,6 @@ from tfapp.callbacks.pace import Pace
 from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
-from tfapp.errors import Usage, nearest
 from tfapp.job import Job
 from tfapp.launch import signs
 from tfapp.plan import Plan
@@ -45,9 +46,10 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
       say: takes the lines worth showing before training.
 
     Raises:
-      Expected: whatever a user can mend. Interrupted, Preempted: stopped with a checkpoint.
+      Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted: stopped with a checkpoint.
     """
-    with plan.runtime.enter() as machine, run.recorded(machine):
+    with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
+        plan = batch_size.settle(plan, recipe, run, machine, say)
         data = recipe.data(plan.config)
         if machine.chief:
             run.describe(data)
@@ -55,8 +57,8 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         if machine.chief:
             jobs.announce(job, say)
-        trained = fit(job, run)
-        identical.check(trained.model, machine)
+        trained = fit(job, run, say)
+        identical.check(trained.model, machine, run.log(machine))
         report = {}
         if machine.chief:
             model = export.whole(job.preprocess, trained.model, data.task)
@@ -66,30 +68,17 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
         return report
 
 
-def fit(job: Job, run: Run) -> Trained:
+def fit(job: Job, run: Run, say: Any = print) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
-    with machine.strategy.scope():
-        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
-        model.compile(
-            job.optimizer,
-            job.loss,
-            weighted_metrics=list(job.metrics),
-            steps_per_execution=2,
-            jit_compile=plan.fit.jit,
-        )
-        _build(job)
-        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
-    jobs.count_each_example_once(model)
-    if machine.replicas > 1:
-        batch_statistics.share(model, machine.replicas)
-    monitor = _monitor(job)
+    restore_generators = compiled(job)
+    monitor = job.monitor
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
     saved = [*job.callbacks, best, *_planned(job, monitor), record]
     checkpoint = Checkpoint(run.file("checkpoints"), machine, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
-    start = checkpoint.restore()
+    start = checkpoint.restore(say)
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief)
     stop = StopOnSignal(checkpoint, machine)
     beat = Beat(watch.seconds(watch.HANG) if machine.workers > 1 or signs.launched() else None)
@@ -107,6 +96,7 @@ def fit(job: Job, run: Run) -> Trained:
     began = time.perf_counter()
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()
+        best.set_model(model)
         best.on_train_end()
     else:
         try:
@@ -130,6 +120,25 @@ def fit(job: Job, run: Run) -> Trained:
     if machine.replicas > 1:
         model = jobs.on_one_device(model)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
+
+
+def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
+    """Compile a job's model with the step that the engine trains by; returns what puts its generators back."""
+    plan, model = job.plan, job.model
+    with job.machine.strategy.scope():
+        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
+        model.compile(
+            job.optimizer,
+            job.loss,
+            weighted_metrics=list(job.metrics),
+            steps_per_execution=2,
+            jit_compile=plan.fit.jit,
+        )
+        _build(job)
+        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
+    for bind in job.bind:
+        bind(model)
+    return restore_generators
 
 
 def _build(job: Job) -> None:
@@ -158,11 +167,3 @@ def _planned(job: Job, monitor: str) -> list[keras.callbacks.Callback]:
             )
         )
     return callbacks
-
-
-def _monitor(job: Job) -> str:
-    names = [metric.name for metric in job.model.metrics]
-    names += [f"val_{name}" for name in names] if job.validation else []
-    if job.monitor not in names:
-        raise Usage(f"fit.monitor={job.monitor!r} is none of this run's numbers\n{nearest(job.monitor, names)}")
-    return job.monitor

@@ -96,8 +96,7 @@ def test_augmentation_for_cifar_depends_on_the_seed_alone():
     np.testing.assert_array_equal(first, again)
     assert first[0].dtype == np.uint8 and first[0].shape == (32, 32, 3)
     assert len({one.tobytes() for one in first}) == 8
-    same = cifar10.augment(cifar10.Config(flip=False, shift=0))
-    np.testing.assert_array_equal(same(image, seeds[0]), image)
+    assert cifar10.augment(cifar10.Config(flip=False, shift=0)) is None
 
 
 def test_augmentation_of_photographs_depends_on_the_seed_alone_and_can_be_off():
@@ -107,8 +106,7 @@ def test_augmentation_of_photographs_depends_on_the_seed_alone_and_can_be_off():
     np.testing.assert_array_equal(first, again)
     assert first.shape == (40, 40, 3) and first.dtype == np.uint8 and (first != other).any()
     off = {"shift": 0, "rotation": 0, "zoom": 0, "brightness": 0}
-    same = image_folder.augment(image_folder.Config(augment=off))
-    np.testing.assert_array_equal(same(image, tf.constant([1, 2])), image)
+    assert image_folder.augment(image_folder.Config(augment=off)) is None
 
 
 def test_a_quarter_turn_turns_the_image_about_its_middle():

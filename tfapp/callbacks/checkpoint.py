@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +61,22 @@ class Checkpoint(keras.callbacks.Callback):
         self._away = None if self._machine.chief else tempfile.TemporaryDirectory(prefix="tfapp-worker-")
         self.set_model(model)
 
-    def restore(self) -> int:
+    def restore(self, say: Callable[[str], None] = print) -> int:
         """Go back to the newest checkpoint that every worker can read; returns the step to go on with, 0 without any.
+
+        What cannot be read (torn by a failing disk, say) is told with `say`.
 
         Raises:
           Failed: some workers see none of the chief's checkpoints.
         """
-        path = self._agreed()
+        path = self._agreed(say)
         if path is not None:
             self._objects.restore(str(path)).expect_partial()
             self.step, self.complete = self._state.value["step"], self._state.value["complete"]
             self._restore_metrics()
         return self.step
 
-    def _agreed(self) -> Path | None:
+    def _agreed(self, say: Callable[[str], None]) -> Path | None:
         """The newest checkpoint that is whole on every worker; the chief names them one by one."""
         offers = numbers(self._folder) if self._machine.chief else []
         blind: list[int] = []
@@ -85,6 +88,8 @@ class Checkpoint(keras.callbacks.Callback):
             whole = self._machine.gather(_whole(path))[:, 0]
             if whole.all():
                 return path
+            if not whole[0] and self._machine.chief:
+                say(f"the checkpoint {path} is damaged and left out")
             if whole[0]:
                 blind = [worker for worker, sees in enumerate(whole) if not sees]
         if blind:

@@ -67,7 +67,7 @@ def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_js
         )
     run = runs.begin(folder, plan, recipe.digest, fresh)
     signs.tell(run=str(folder.absolute()))
-    if run.status == "finished":
+    if run.status == "finished" and not run.lacking:
         asking.say(f"{folder} has this run finished; --fresh trains it anew")
         report = run.read("report.json")
     else:

@@ -126,7 +126,8 @@ class Batches:
     def _held(self) -> dict[str, Any]:
         """The examples as host tensors: captured by the dataset's functions instead of copied into its graph."""
         examples = self.examples
-        with tf.device("CPU:0"):
+        # Asked for first while a function is traced, they would become constants of it.
+        with tf.init_scope(), tf.device("CPU:0"):
             weights = np.ones(len(examples), np.float32) if examples.weights is None else examples.weights
             held = {"features": _tensors(examples.features), "labels": tf.constant(examples.labels)}
             held["metrics"] = tf.constant(weights, tf.float32)
