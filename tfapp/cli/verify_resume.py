@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +22,8 @@ from tfapp.errors import Failed
 @click.option("--kills", type=click.IntRange(1), default=3, show_default=True, help="How many times one is killed.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the moments of the kills.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep both runs in this folder (default: nowhere).")
-def command(words, files, steps, workers, kills, seed, keep) -> None:
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+def command(words, files, steps, workers, kills, seed, keep, as_json) -> None:
     """Train without a break, train again killed at random steps (kill -9), and compare bit for bit.
 
     Weights, optimizer slots, the callbacks' state, metrics and predictions must be the same. The seed of
@@ -36,13 +39,13 @@ def command(words, files, steps, workers, kills, seed, keep) -> None:
         keep.mkdir(parents=True, exist_ok=True)
         if any(keep.iterdir()):
             raise click.UsageError(f"{keep} is not empty; give --keep a new or empty folder")
-        _verify(asked, workers, kills, seed, keep)
+        _tell(_verify(asked, workers, kills, seed, keep), as_json)
     else:
         with tempfile.TemporaryDirectory(prefix="tfapp-verify-") as folder:
-            _verify(asked, workers, kills, seed, Path(folder))
+            _tell(_verify(asked, workers, kills, seed, Path(folder)), as_json)
 
 
-def _verify(words: list[str], workers: int, kills: int, seed: int, folder: Path) -> None:
+def _verify(words: list[str], workers: int, kills: int, seed: int, folder: Path) -> dict[str, Any]:
     from tfapp.launch import places
     from tfapp.launch.kills import Killer
     from tfapp.launch.screen import Screen
@@ -74,11 +77,23 @@ def _verify(words: list[str], workers: int, kills: int, seed: int, folder: Path)
             "where the order of arithmetic is free (GPUs, threads), runtime.deterministic=true holds it"
         )
     tensors, slots = verify.compared(whole)
-    median = killer.median()
+    return {
+        "tensors": tensors,
+        "optimizer_tensors": slots,
+        "kills": [{"worker": kill.worker, "step": kill.step} for kill in killer.done],
+        "seconds_until_training_again": killer.median(),
+        "told": told,
+    }
+
+
+def _tell(result: dict[str, Any], as_json: bool) -> None:
+    median, told = result["seconds_until_training_again"], result.pop("told")
+    if as_json:
+        click.echo(json.dumps({"identical": True, **result}, indent=1))
+        return
+    what = f"{result['tensors']} tensors ({result['optimizer_tensors']} of the optimizer), metrics, predictions"
     speed = f"; {median:.1f} s from a death to training again" if median is not None else ""
-    click.echo(
-        f"the same to the bit: {tensors} tensors ({slots} of the optimizer), metrics, predictions; {told}{speed}"
-    )
+    click.echo(f"the same to the bit: {what}; {told}{speed}")
 
 
 def _done(code: int, folder: Path) -> None:
