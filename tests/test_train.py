@@ -226,6 +226,20 @@ def test_sigterm_writes_a_checkpoint_and_ends_in_143_and_the_same_command_goes_o
     assert len((folder / "metrics.csv").read_text().splitlines()) > rows
 
 
+def test_sigterm_while_the_report_is_made_leaves_the_rest_to_the_same_command(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = [sys.executable, "-m", "tfapp", "train", SMALL, "--run", str(folder)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while not (folder / "model" / "saved_model.pb").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 143, told
+    assert json.loads((folder / "run.json").read_text())["status"] == "stopped"
+    assert main(words[3:]) == 0
+    assert json.loads((folder / "report.json").read_text())["evaluation"]["n"] == 18
+
+
 def cluster_of(count: int, words: list[str]) -> list[subprocess.Popen[str]]:
     """The processes of a MultiWorkerMirrored job on loopback."""
     import socket
