@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +47,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
       Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted: stopped with a checkpoint.
     """
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
-        data = recipe.data(plan.config)
+        data = recipes.data(recipe, plan.config)
         run.describe(data)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
@@ -99,7 +98,6 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
         checkpoint,
         stop,
     ]
-    began = time.perf_counter()
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()
         best.set_model(model)
@@ -119,11 +117,12 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
             progress.close()
             stop.close()
         checkpoint.save(complete=True)
-    seconds = time.perf_counter() - began
     for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
         model = unwrap(model)
     if machine.replicas > 1:
         model = jobs.on_one_device(model)
+    # Of the epochs and not of this process: the training may have begun in another.
+    seconds = sum(row["seconds"] for row in record.rows)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
 
 

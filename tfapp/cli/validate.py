@@ -31,7 +31,7 @@ def command(words, files, seed, steps, as_json) -> None:
     from tfapp import recipe as recipes
 
     with plan.runtime.enter() as machine, recipes.at_work(module):
-        data = module.data(plan.config)
+        data = recipes.data(module, plan.config)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
             found = validate.describe(job)
