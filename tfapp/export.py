@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,18 @@ def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
         raise Usage(f"{path} exists already, and is left as it is\nwrite elsewhere with --output")
     make_folder(path.parent)
     # Loaded before anything is written: a damaged model is not passed on.
-    sample = _sample(load_keras(run.file("model.keras")), 16)
-    expected = load(run.folder)(sample)
+    own = load(run.folder)
+    sample = _sample(own.inputs, 16)
+    expected = own(sample)
     if kind == "tflite":
         content = tflite(run.folder)
         written = _tflite_call(content)
         with writing(path) as file:
             file.write(content)
     elif kind == "keras":
+        model = load_keras(run.file("model.keras"))
         with writing(path) as file:
             file.write(run.file("model.keras").read_bytes())
-        model = load_keras(path)
 
         def written(features: Any) -> np.ndarray:
             return model(features, training=False).numpy()
@@ -116,9 +118,20 @@ def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
 
 
 def load_keras(path: Path) -> keras.Model:
-    """The saved .keras model, in safe mode: nothing that the file says is executed."""
+    """The saved .keras model, in safe mode: nothing that the file says is executed.
+
+    Raises:
+      Refused: it needs code that the file brings or names (Lambda layers, layers of one's own). Failed: it is damaged.
+    """
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError) as error:
+        if not zipfile.is_zipfile(path):
+            raise _unreadable(path, error) from error
+        raise Refused(
+            f"{path} is not loaded, since it needs code of its own: {str(error).strip().splitlines()[0][:200]}\n"
+            "export it with --format savedmodel, or train with plain operations and Keras's own layers in the recipe"
+        ) from error
     except Exception as error:  # noqa: BLE001, as a damaged file can make its reader raise anything
         raise _unreadable(path, error) from error
 
@@ -155,6 +168,8 @@ def load_saved(path: Path) -> Any:
 
     # The signature's function dies with the object that it came from.
     call.model = loaded  # type: ignore[attr-defined]
+    inputs = {_feature(argument): spec for argument, spec in serve.structured_input_signature[1].items()}
+    call.inputs = inputs["inputs"] if list(inputs) == ["inputs"] else inputs  # type: ignore[attr-defined]
     return call
 
 
@@ -191,8 +206,8 @@ def _tflite_call(content: bytes) -> Any:
     return call
 
 
-def _sample(model: keras.Model, n: int) -> Any:
-    """Random raw features that the model takes, to compare two forms of it."""
+def _sample(inputs: Any, n: int) -> Any:
+    """Random raw features of the inputs (a tf.TensorSpec, or one a name), to compare two forms of a model."""
     random = np.random.default_rng(0)
 
     def draw(tensor: Any) -> np.ndarray:
@@ -203,7 +218,7 @@ def _sample(model: keras.Model, n: int) -> Any:
             return random.integers(0, 2, shape).astype(tensor.dtype.as_numpy_dtype)
         return random.random(shape).astype(tensor.dtype.as_numpy_dtype)
 
-    return tf.nest.map_structure(draw, model.input)
+    return tf.nest.map_structure(draw, inputs)
 
 
 def _bytes(path: Path) -> int:
@@ -218,6 +233,11 @@ def _argument(name: str) -> str:
     A «class_» beside it becomes «class__», so no two inputs get one name.
     """
     return f"{name}_" if keyword.iskeyword(name.rstrip("_")) else name
+
+
+def _feature(argument: str) -> str:
+    """The input that a SavedModel calls so."""
+    return argument[:-1] if keyword.iskeyword(argument.rstrip("_")) else argument
 
 
 def _named_inputs(model: keras.Model) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from types import MethodType, ModuleType
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import accumulate, batch_size, batch_statistics
@@ -17,8 +18,16 @@ from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed, Refused, Usage, nearest
 from tfapp.optimizers import planned
 from tfapp.plan import Fit, Plan
-from tfapp.preprocess import Preprocess
+from tfapp.preprocess import Preprocess, of_tf_keras
+from tfapp.recipe import Training
 from tfapp.runtime import Machine
+
+# What a Training is made of, and what one looks like.
+PARTS = {
+    "optimizer": (keras.optimizers.Optimizer, "keras.optimizers.Adam(1e-3)"),
+    "loss": (keras.losses.Loss, "keras.losses.SparseCategoricalCrossentropy(from_logits=True)"),
+    "metric": (keras.metrics.Metric, 'keras.metrics.SparseCategoricalAccuracy("accuracy")'),
+}
 
 
 @dataclass(frozen=True)
@@ -75,13 +84,13 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
     """The recipe's data, model and training as one job, before any feature; called in the strategy's scope.
 
     Raises:
-      Refused: the global batch cannot be shared out evenly. Failed: the model does not fit the data.
+      Refused: the global batch cannot be shared out evenly. Failed: a part of the recipe does not fit the data.
     """
     batch_size.shareable(plan, machine.replicas)
     preprocess = Preprocess.of(recipe, plan.config, data)
     inputs = preprocess.inputs()
     model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
-    training = recipe.training(plan.config, data)
+    training = _taught(recipe.training(plan.config, data), data)
     train, validation = _batches(plan, recipe, data, preprocess)
     job = Job(
         plan=plan,
@@ -141,12 +150,7 @@ def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[ke
 
 
 def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
-    if not isinstance(model, keras.Model):
-        raise Failed(
-            f"the recipe's model() gave {type(model).__name__}, not a tf_keras Model\n"
-            "recipes import tf_keras as keras; models of Keras 3 (import keras) do not train here"
-        )
-    outputs = model(inputs)
+    outputs = of_tf_keras(model, "model()")(inputs)
     given = tuple(outputs.shape[1:]) if hasattr(outputs, "shape") else f"{len(outputs)} outputs"
     if given != (data.outputs,):
         raise Failed(
@@ -159,6 +163,34 @@ def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
         outputs = keras.layers.Activation("linear", dtype="float32", name="float32")(outputs)
         model = keras.Model(inputs, outputs, name=model.name)
     return model
+
+
+def _taught(made: Any, data: Data) -> Training:
+    """The recipe's training(), whose parts Keras will take."""
+    if not isinstance(made, Training):
+        raise Failed(
+            f"the recipe's training() gave {type(made).__name__}, not a Training\n"
+            "end it in: return Training(optimizer, loss, metrics)"
+        )
+    for part, value in [("optimizer", made.optimizer), ("loss", made.loss), *(("metric", m) for m in made.metrics)]:
+        kind, example = PARTS[part]
+        if not isinstance(value, kind):
+            given = repr(value) if isinstance(value, str) else f"{type(value).__module__}.{type(value).__name__}"
+            raise Failed(
+                f"the recipe's {part} is {given}\ngive an object of tf_keras (not of its legacy part), as {example}"
+            )
+    labels, outputs = tf.zeros([2], data.train.labels.dtype), tf.zeros([2, data.outputs])
+    try:
+        made.loss.call(labels, outputs)
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        wanted = (
+            "class numbers want SparseCategoricalCrossentropy(from_logits=True)" if data.classes else "see training()"
+        )
+        raise Failed(
+            f"the recipe's loss {type(made.loss).__name__} does not take labels [n] of {labels.dtype.name} and outputs "
+            f"[n, {data.outputs}]: {str(error).strip().splitlines()[0]}\n{wanted}"
+        ) from error
+    return made
 
 
 def _batches(plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess) -> tuple[Batches, Batches | None]:

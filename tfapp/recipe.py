@@ -37,6 +37,7 @@ from tfapp.deferred import deferred
 from tfapp.errors import Expected, Failed, Missing, Usage, nearest, of_system
 
 if TYPE_CHECKING:
+    from tfapp.data.examples import Data
     from tfapp.settings import Settings, Split
 
 __all__ = ["Recipe", "Settings", "Split", "Training", "find", "listed", "load", "write_copy"]
@@ -147,7 +148,28 @@ def load(recipe: Recipe) -> ModuleType:
             f"the recipe {recipe.path}: {wrong}\n"
             'a Config is a Settings, as: class Config(Settings): units: int = Field(64, ge=1, description="…")'
         )
+    if not isinstance(defaults(module), Mapping):
+        raise Usage(
+            f'the recipe {recipe.path}: its defaults are no sections, as defaults = {{"fit": {{"epochs": 20}}}}'
+        )
     return module
+
+
+def data(module: ModuleType, config: Settings) -> Data:
+    """The data of a loaded recipe.
+
+    Raises:
+      Failed: data() gave something else. Whatever data() raises.
+    """
+    from tfapp.data.examples import Data
+
+    made = module.data(config)
+    if not isinstance(made, Data):
+        raise Failed(
+            f"the recipe's data() gave {type(made).__name__}, not a Data\n"
+            "end it in: return arrays.split(features, labels, config.split), or another source of tfapp.data"
+        )
+    return made
 
 
 def _wrong(config: Any) -> str | None:

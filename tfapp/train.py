@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -50,7 +49,7 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
     """
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
         plan = batch_size.settle(plan, recipe, run, machine, say)
-        data = recipe.data(plan.config)
+        data = recipes.data(recipe, plan.config)
         if machine.chief:
             run.describe(data)
         with machine.strategy.scope():
@@ -93,7 +92,6 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
         checkpoint,
         stop,
     ]
-    began = time.perf_counter()
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()
         best.set_model(model)
@@ -114,11 +112,12 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
             beat.close()
             stop.close()
         checkpoint.save(complete=True)
-    seconds = time.perf_counter() - began
     for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
         model = unwrap(model)
     if machine.replicas > 1:
         model = jobs.on_one_device(model)
+    # Of the epochs and not of this process: the training may have begun in another.
+    seconds = sum(row["seconds"] for row in record.rows)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
 
 

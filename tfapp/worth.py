@@ -133,10 +133,9 @@ def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[s
     if path is None:
         recipe = recipes.find(run.plan()["recipe"])
         module = recipes.load(recipe)
+        plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
         with recipes.at_work(module):
-            data = module.data(
-                plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())]).config
-            )
+            data = recipes.data(module, plan.config)
         whole.update(evaluate(call, data, run))
         return publish(run, whole), whole["evaluation"]
     examples, dropped = predict.source(facts["kind"]).read_labelled(facts["reader"], facts["classes"], path)
