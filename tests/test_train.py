@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfapp import environment
 from tfapp.cli import asking
 from tfapp.cli.main import main
 
@@ -300,6 +301,15 @@ def test_an_automatic_batch_size_is_found_once_and_is_the_run_s_from_then_on(tmp
     assert not (again / "batch_size.json").exists()
     first, second = (np.load(run / "predictions.npz")["outputs"] for run in (folder, again))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.slow
+def test_without_room_for_any_batch_a_training_ends_in_5_and_may_try_again(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(environment, "free_memory", lambda: 2**27)
+    assert main(["train", SMALL, "fit.batch_size=auto", "--run", str(tmp_path / "run")]) == 5
+    assert "alone do not fit in 107 MB of memory" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert "batch_size: auto\n" in (tmp_path / "run" / "plan.yaml").read_text()
 
 
 @pytest.mark.slow
