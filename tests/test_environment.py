@@ -104,7 +104,7 @@ def test_no_cluster_is_none() -> None:
 def test_workers_of_one_host_share_its_memory(workers: list[str], here: int) -> None:
     cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
     assert environment.workers_here({"TF_CONFIG": json.dumps(cluster)}) == here
-    assert environment.workers_here({}) == environment.workers_here({"TF_CONFIG": "{"}) == 1
+    assert environment.workers_here({}) == 1
 
 
 @pytest.mark.parametrize(

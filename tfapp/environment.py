@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tfapp.launch import cluster as clusters
+
 # As in setup.cfg; a test holds the two together.
 NEEDED = (
     "tensorflow",
@@ -157,18 +159,12 @@ def peak_memory() -> int:
 
 
 def workers_here(environ: Mapping[str, str] = os.environ) -> int:
-    """How many workers of the cluster in TF_CONFIG share this one's host, and so its memory; at least 1."""
-    try:
-        config = json.loads(environ.get("TF_CONFIG") or "{}")
-        hosts = {
-            (kind, index): address.rpartition(":")[0]
-            for kind, group in config["cluster"].items()
-            for index, address in enumerate(group)
-        }
-        own = hosts[config["task"]["type"], int(config["task"]["index"])]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return 1  # No cluster, or one that is refused elsewhere.
-    return list(hosts.values()).count(own)
+    """How many workers of this process's cluster share its host, and so its memory; at least 1."""
+    here = clusters.current(environ)
+    if here is None:
+        return 1
+    hosts = [address.rpartition(":")[0] for address in here.addresses]
+    return hosts.count(hosts[here.worker])
 
 
 def threads() -> dict[str, str]:
