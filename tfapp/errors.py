@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def guess(word: str, allowed: Iterable[str]) -> str:
 def of_system(error: BaseException) -> Expected | None:
     """A full or forbidden disk, whichever library ran into it, as an error that names the path; None if it is neither."""
     number, path = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
-    where = path or str(error).partition("\n")[0]
+    # Without the names that TensorFlow gives to the operation.
+    where = path or re.sub(r"\{\{.*?\}\}\s*", "", str(error).partition("\n")[0])
 
     def means(*codes: int) -> bool:
         # TensorFlow and HDF5 wrap the system's error in classes of their own, but keep its words.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import hashlib
 import io
@@ -119,6 +120,7 @@ class Run:
                 self.note(status="stopped")
                 raise
             except Exception as error:
+                _sweep(self.folder)  # What is half written may be what fills the disk.
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 with suppress(OSError):  # The disk may be what failed.
                     self.note(status="failed", reason=reason)
@@ -255,6 +257,8 @@ def _check_writable(folder: Path) -> None:
     # The folders that are written into; the export replaces others whole.
     for path in (folder, *(folder / name for name in ("checkpoints", "logs", "tensorboard"))):
         if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
             raise Missing(not_yours(path))
 
 
