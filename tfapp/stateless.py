@@ -30,6 +30,11 @@ def part(number: Any, of: int) -> Iterator[None]:
         _PART.reset(token)
 
 
+def current_part() -> tuple[Any, int]:
+    """The (number, of) that `part` has set here."""
+    return _PART.get()
+
+
 class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     """Stands in for tf_keras's RandomGenerator in one layer of one training.
 
