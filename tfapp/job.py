@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from tfapp import accumulate, batch_statistics
+from tfapp import accumulate, batch_statistics, recompute, tasks
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed, Refused
-from tfapp.optimizers import planned
+from tfapp.optimizers import clip_whole_gradients, planned
 from tfapp.plan import Fit, Plan
 from tfapp.preprocess import Preprocess
 from tfapp.runtime import Machine
@@ -28,7 +28,7 @@ class Job:
     Attributes:
       plan, machine, data: what was asked for, where it runs, on what.
       preprocess: from raw features to the model's inputs; part of the exported model.
-      model: from inputs to float32 logits (classification) or values (regression), not compiled.
+      model: from inputs to float32 logits (classification, language) or values (regression), not compiled.
       optimizer, loss, metrics: as Keras takes them; the optimizer is not built.
       train, validation: the batches; validation is None where there are no such examples.
       bind: what is done to the compiled model before it trains, in this order.
@@ -104,9 +104,10 @@ def count_each_example_once(model: keras.Model) -> None:
 
 
 def forget_training(model: keras.Model) -> keras.Model:
-    """Take optimizer, loss and metrics off a trained model, which would be saved with it (Adam's are twice its size)."""
+    """Take off a trained model what only training needs, and what would be saved with it (Adam's slots are twice its size)."""
     for bound in ("compute_loss", "compute_metrics", "train_step"):
         model.__dict__.pop(bound, None)
+    recompute.forget(model)
     model.optimizer = model.compiled_loss = model.compiled_metrics = None
     model._delete_tracking("optimizer")  # Keras keeps it for saving even where the attribute is None.
     model._is_compiled = False
@@ -134,7 +135,7 @@ def _shareable(fit: Fit, replicas: int) -> None:
 
 
 def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
-    bind: list[Callable[[keras.Model], None]] = [count_each_example_once]
+    bind: list[Callable[[keras.Model], None]] = [count_each_example_once, clip_whole_gradients]
     if replicas > 1:
         bind.append(partial(batch_statistics.share, replicas=replicas))
     if fit.accumulate > 1:
@@ -150,11 +151,11 @@ def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
             "recipes import tf_keras as keras; models of Keras 3 (import keras) do not train here"
         )
     outputs = model(inputs)
-    if tuple(outputs.shape[1:]) != (data.outputs,):
+    task = tasks.of(data.task)
+    if tuple(outputs.shape[1:]) != task.shape(data):
         raise Failed(
             f"the recipe's model gives {tuple(outputs.shape[1:])} an example, but {data.target!r} needs "
-            f"({data.outputs},): {'a logit a class' if data.classes else 'one value'}\n"
-            "end the model in keras.layers.Dense(data.outputs)"
+            f"{task.shape(data)}: {task.ANSWER}\nend the model in {task.LAST}"
         )
     if outputs.dtype != "float32":
         # Softmax and loss in 16 bits lose what mixed precision is meant to keep.
