@@ -28,6 +28,7 @@ def made(folder: Path, right: int | None, labels: np.ndarray = LABELS, epochs: i
         "seconds": 2.0,
     }
     run.write("report.json", report)
+    run.write("data.json", {"task": "classification"})
     if right is not None:
         guesses = np.where(np.arange(len(labels)) < right, labels, 1 - labels)
         with writing(run.file("predictions.npz")) as file:
@@ -67,6 +68,7 @@ def test_regressions_are_paired_by_their_errors(tmp_path: Path) -> None:
     for run, off in zip(runs, (2.0, 1.0), strict=True):
         with writing(run.file("predictions.npz")) as file:
             np.savez(file, labels=np.arange(20.0), outputs=np.arange(20.0)[:, None] + off)
+        run.write("data.json", {"task": "regression"})
     (pair,) = compare.compare(runs)["pairs"]
     assert pair["words"].startswith("b against a: mean absolute error -1.0000")
 

@@ -12,22 +12,27 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import export, predict
+from tfapp import export, predict, tasks
 from tfapp.errors import Missing
 from tfapp.run import Run
 
 CLASSES = {"task": "classification", "target": "kind", "classes": ["a", 'b "x",y'], "kind": "array"}
 
 
+def rows(outputs: list[list[float]], facts: dict) -> list[dict]:
+    """The rows of a task whose model gives its features back."""
+    features = np.array(outputs, np.float32)
+    return tasks.of(facts["task"]).rows(np.asarray, features, ["one", "two"][: len(features)], facts)
+
+
 def test_a_class_is_the_likeliest_with_all_probabilities_beside_it() -> None:
-    row = predict._row("one", np.array([0.25, 0.75], np.float32), CLASSES)
-    assert row == {"name": "one", "kind": 'b "x",y', "p(a)": 0.25, 'p(b "x",y)': 0.75}
+    assert rows([[0.25, 0.75]], CLASSES) == [{"name": "one", "kind": 'b "x",y', "p(a)": 0.25, 'p(b "x",y)': 0.75}]
 
 
 def test_a_value_is_a_plain_number_and_a_target_called_name_does_not_hide_the_example_s() -> None:
     facts = {"task": "regression", "target": "price"}
-    assert predict._row("one", np.array([2.5], np.float32), facts) == {"name": "one", "price": 2.5}
-    assert predict._row("one", np.array([2.5]), {**facts, "target": "name"}) == {"name": "one", "predicted name": 2.5}
+    assert rows([[2.5], [0.1]], facts) == [{"name": "one", "price": 2.5}, {"name": "two", "price": 0.1}]
+    assert rows([[2.5]], {**facts, "target": "name"}) == [{"name": "one", "predicted name": 2.5}]
 
 
 def test_csv_and_json_lines_read_back_whatever_is_in_a_name() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfapp import tasks
 from tfapp.errors import Missing, of_system
-from tfapp.evaluate.compare import paired, paired_errors
 from tfapp.plan import difference
 from tfapp.run import Run
 
@@ -56,23 +56,12 @@ def _scores(report: dict[str, Any]) -> dict[str, float | None]:
 def _pair(first: Run, second: Run) -> dict[str, Any] | None:
     """The second run against the first, example by example; None where their test examples differ."""
     a, b = _predictions(first), _predictions(second)
-    if a is None or b is None or a["outputs"].shape != b["outputs"].shape:
+    tests = [run.read("data.json")["task"] for run in (first, second)]
+    if a is None or b is None or tests[0] != tests[1] or a.keys() != b.keys():
         return None
-    if not np.array_equal(a["labels"], b["labels"]):
+    if any(a[name].shape != b[name].shape for name in a) or not np.array_equal(a["labels"], b["labels"]):
         return None
-    names = [first.folder.name, second.folder.name]
-    if a["outputs"].shape[1] == 1:
-        found = paired_errors(a["labels"], a["outputs"], b["outputs"])
-        return {"runs": names, **found, "words": _words(names, "mean absolute error", found["mae"])}
-    found = paired(a["labels"], a["outputs"], b["outputs"])
-    words = f"{_words(names, 'accuracy', found['accuracy'])}, McNemar p = {found['p_value']:.3g}"
-    return {"runs": names, **found, "words": words}
-
-
-def _words(names: list[str], what: str, found: dict[str, Any]) -> str:
-    change = found["difference"]
-    span = "" if change["low"] is None else f" (95 % interval {change['low']:+.4f} to {change['high']:+.4f})"
-    return f"{names[1]} against {names[0]}: {what} {change['value']:+.4f}{span}"
+    return tasks.of(tests[0]).paired([first.folder.name, second.folder.name], a, b)
 
 
 def _predictions(run: Run) -> dict[str, np.ndarray] | None:

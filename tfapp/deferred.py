@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 HEAVY = {"numpy", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"}
-OURS = "tfapp.data."
+OURS = {"tfapp.data", "tfapp.recompute"}
+LIGHT = {"tfapp.data", "tfapp.data.examples"}
 
 
 class Deferred(ModuleType):
@@ -34,7 +35,8 @@ class _Finder:
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name in HEAVY or (name.startswith(OURS) and name.count(".") == 2 and name != "tfapp.data.examples"):
+        ours = name in OURS or name.rpartition(".")[0] in OURS
+        if name in HEAVY or (ours and name not in LIGHT):
             return importlib.machinery.ModuleSpec(name, _Finder)  # type: ignore[arg-type]
         return None
 

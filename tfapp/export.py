@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp import tasks
 from tfapp.data.examples import Examples
 from tfapp.errors import Failed, Refused, Usage
 from tfapp.preprocess import Preprocess, batches_of
@@ -19,12 +20,13 @@ from tfapp.run import Run, make_folder, writing, writing_folder
 
 
 def whole(preprocess: Preprocess, model: keras.Model, task: str) -> keras.Model:
-    """Preprocessing, model and float32 softmax as one model: raw features in, probabilities [n, classes] or values [n, 1] out."""
+    """Preprocessing, model and what the task adds (float32 softmax) as one model: raw features in, answers out.
+
+    Answers are float32: probabilities [n, classes], values [n, 1], or probabilities of the next token [n, length, tokens].
+    """
     raw = preprocess.raw_inputs()
     outputs = model(preprocess(raw), training=False)
-    if task == "classification":
-        outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(outputs)
-    return keras.Model(raw, outputs, name="tfapp_model")
+    return keras.Model(raw, tasks.of(task).finish(outputs), name="tfapp_model")
 
 
 def save(model: keras.Model, folder: Path) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import accumulate, batch_size, batch_statistics
+from tfapp import accumulate, batch_size, batch_statistics, recompute, tasks
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed, Refused, Usage, nearest
-from tfapp.optimizers import planned
+from tfapp.optimizers import clip_whole_gradients, planned
 from tfapp.plan import Fit, Plan
 from tfapp.preprocess import Preprocess, of_tf_keras
 from tfapp.recipe import Training
@@ -37,7 +37,7 @@ class Job:
     Attributes:
       plan, machine, data: what was asked for, where it runs, on what.
       preprocess: from raw features to the model's inputs; part of the exported model.
-      model: from inputs to float32 logits (classification) or values (regression), not compiled.
+      model: from inputs to float32 logits (classification, language) or values (regression), not compiled.
       optimizer, loss, metrics: as Keras takes them; the optimizer is not built.
       train, validation: the batches; validation is None where there are no such examples.
       bind: what is done to the compiled model before it trains, in this order.
@@ -122,9 +122,10 @@ def count_each_example_once(model: keras.Model) -> None:
 
 
 def forget_training(model: keras.Model) -> keras.Model:
-    """Take optimizer, loss and metrics off a trained model, which would be saved with it (Adam's are twice its size)."""
+    """Take off a trained model what only training needs, and what would be saved with it (Adam's slots are twice its size)."""
     for bound in ("compute_loss", "compute_metrics", "train_step"):
         model.__dict__.pop(bound, None)
+    recompute.forget(model)
     model.optimizer = model.compiled_loss = model.compiled_metrics = None
     model._delete_tracking("optimizer")  # Keras keeps it for saving even where the attribute is None.
     model._is_compiled = False
@@ -140,7 +141,7 @@ def on_one_device(model: keras.Model) -> keras.Model:
 
 
 def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
-    bind: list[Callable[[keras.Model], None]] = [count_each_example_once]
+    bind: list[Callable[[keras.Model], None]] = [count_each_example_once, clip_whole_gradients]
     if replicas > 1:
         bind.append(partial(batch_statistics.share, replicas=replicas))
     if fit.accumulate > 1:
@@ -152,11 +153,11 @@ def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[ke
 def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
     outputs = of_tf_keras(model, "model()")(inputs)
     given = tuple(outputs.shape[1:]) if hasattr(outputs, "shape") else f"{len(outputs)} outputs"
-    if given != (data.outputs,):
+    task = tasks.of(data.task)
+    if given != task.shape(data):
         raise Failed(
             f"the recipe's model gives {given} an example, but {data.target!r} needs "
-            f"({data.outputs},): {'a logit a class' if data.classes else 'one value'}\n"
-            "end the model in keras.layers.Dense(data.outputs)"
+            f"{task.shape(data)}: {task.ANSWER}\nend the model in {task.LAST}"
         )
     if outputs.dtype != "float32":
         # Softmax and loss in 16 bits lose what mixed precision is meant to keep.
@@ -179,7 +180,8 @@ def _taught(made: Any, data: Data) -> Training:
             raise Failed(
                 f"the recipe's {part} is {given}\ngive an object of tf_keras (not of its legacy part), as {example}"
             )
-    labels, outputs = tf.zeros([2], data.train.labels.dtype), tf.zeros([2, data.outputs])
+    labels = tf.zeros([2, *data.train.labels.shape[1:]], data.train.labels.dtype)
+    outputs = tf.zeros([2, *tasks.of(data.task).shape(data)])
     try:
         made.loss.call(labels, outputs)
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
@@ -187,10 +189,14 @@ def _taught(made: Any, data: Data) -> Training:
             "class numbers want SparseCategoricalCrossentropy(from_logits=True)" if data.classes else "see training()"
         )
         raise Failed(
-            f"the recipe's loss {type(made.loss).__name__} does not take labels [n] of {labels.dtype.name} and outputs "
-            f"[n, {data.outputs}]: {str(error).strip().splitlines()[0]}\n{wanted}"
+            f"the recipe's loss {type(made.loss).__name__} does not take labels of {labels.dtype.name} {_sizes(labels)} and "
+            f"outputs {_sizes(outputs)}: {str(error).strip().splitlines()[0]}\n{wanted}"
         ) from error
     return made
+
+
+def _sizes(tensor: tf.Tensor) -> str:
+    return f"[{', '.join(['n', *map(str, tensor.shape[1:])])}]"
 
 
 def _batches(plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess) -> tuple[Batches, Batches | None]:

@@ -13,7 +13,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
     evaluation's log loss is plain.
 
     Args:
-      classes: number of classes K; logits are float [n, K], labels int [n].
+      classes: number of classes K; logits are float [n, K] or [n, length, K], labels int [n] or [n, length].
       smoothing: share of the target spread evenly over all classes, in [0, 1).
     """
 
@@ -23,7 +23,9 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.smoothing = smoothing
 
     def call(self, labels, logits):
-        targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), self.classes, dtype=logits.dtype)
+        targets = tf.one_hot(
+            tf.cast(tf.reshape(labels, tf.shape(logits)[:-1]), tf.int32), self.classes, dtype=logits.dtype
+        )
         return keras.losses.categorical_crossentropy(targets, logits, from_logits=True, label_smoothing=self.smoothing)
 
     def get_config(self):

@@ -60,6 +60,18 @@ def planned(optimizer: Any, fit: Fit, steps_per_epoch: int, total_steps: int) ->
     return changed(optimizer, **settings) if settings else optimizer
 
 
+def clip_whole_gradients(model: keras.Model) -> None:
+    """Let a compiled model's optimizer clip the gradients that it applies.
+
+    An embedding's gradient comes in a row for every use of a token, and Keras takes the norm before it has summed the
+    rows of one token: too large or too small a norm, and another one for each way of parting the batch.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if any(getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "clipvalue")):
+        clip, summed = optimizer._clip_gradients, optimizer._deduplicate_sparse_grad
+        optimizer._clip_gradients = lambda gradients: clip(summed(gradients))
+
+
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, then constant, cosine (Loshchilov and Hutter 2017), linear or exponential decay.
 

@@ -7,17 +7,16 @@ import importlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from tfapp import export
-from tfapp.data.examples import Dropped, Examples
-from tfapp.errors import Missing
+from tfapp import export, tasks
+from tfapp.data.examples import Dropped
+from tfapp.errors import Missing, Usage
 from tfapp.run import Run
 
-SOURCES = {"image": "images", "table": "tables", "text": "texts", "array": "arrays"}
+SOURCES = {"image": "images", "table": "tables", "text": "texts", "array": "arrays", "tokens": "tokens"}
 
 
 def source(kind: str) -> ModuleType:
@@ -25,11 +24,28 @@ def source(kind: str) -> ModuleType:
     return importlib.import_module(f"tfapp.data.{SOURCES[kind]}")
 
 
-def files(run: Run, paths: Sequence[str]) -> tuple[list[dict[str, Any]], Sequence[Dropped]]:
-    """A row an example (name, prediction, probabilities by class), and what could not be read.
+@dataclass(frozen=True)
+class Continuation:
+    """How a language model goes on from a text.
+
+    Attributes:
+      tokens: how many to write, at least 1.
+      temperature: probabilities go as p^(1/temperature); 0 always takes the likeliest.
+      seed: of the draws.
+    """
+
+    tokens: int = 200
+    temperature: float = 0.8
+    seed: int = 0
+
+
+def files(
+    run: Run, paths: Sequence[str], continuation: Continuation | None = None
+) -> tuple[list[dict[str, Any]], Sequence[Dropped]]:
+    """A row an example (name, prediction, probabilities by class; or how its text goes on), and what could not be read.
 
     Raises:
-      Missing: nothing could be read at all.
+      Missing: nothing could be read at all. Usage: a continuation of what is no text.
     """
     facts = run.read("data.json")
     arrays = facts["kind"] == "image" and all(path.endswith((".npy", ".npz")) for path in paths)
@@ -37,18 +53,12 @@ def files(run: Run, paths: Sequence[str]) -> tuple[list[dict[str, Any]], Sequenc
     if not len(names):
         first = f": {dropped[0].name}: {dropped[0].reason}" if dropped else ""
         raise Missing(f"no example could be read from {', '.join(paths)}{first}")
-    outputs = export.predict(export.load(run.folder), Examples(features, np.zeros(len(names), np.int64)))
-    return [_row(name, output, facts) for name, output in zip(names, outputs, strict=True)], dropped
-
-
-def _row(name: str, output: np.ndarray, facts: dict[str, Any]) -> dict[str, Any]:
-    # A column that is called «name» is not what an example is called.
-    target = "predicted name" if facts["target"] == "name" else facts["target"]
-    if facts["task"] == "regression":
-        return {"name": name, target: float(str(output[0]))}  # 0.1, not 0.10000000149
-    classes = facts["classes"]
-    probabilities = {f"p({label})": round(float(p), 6) for label, p in zip(classes, output, strict=True)}
-    return {"name": name, target: classes[int(output.argmax())], **probabilities}
+    if continuation is not None and facts["task"] != "language":
+        raise Usage(
+            f"--tokens, --temperature and --seed go on from a text, and this model's task is {facts['task']}\n"
+            "leave them out"
+        )
+    return tasks.of(facts["task"]).rows(export.load(run.folder), features, names, facts, continuation), dropped
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:

@@ -31,6 +31,32 @@ def part(number: Any, of: int) -> Iterator[None]:
         _PART.reset(token)
 
 
+def current_part() -> tuple[Any, int]:
+    """The (number, of) that `part` has set here."""
+    return _PART.get()
+
+
+# How often generators have drawn, where a stretch of drawing is done again.
+_AGAIN: ContextVar[dict[Any, int] | None] = ContextVar("again", default=None)
+
+
+@contextmanager
+def again(drawn: dict[StatelessGenerator, int]) -> Iterator[None]:
+    """While this holds, the generators draw what they drew when `drawn` was taken (see `drawn`)."""
+    token = _AGAIN.set(dict(drawn))
+    try:
+        yield
+    finally:
+        _AGAIN.reset(token)
+
+
+def drawn(model: keras.Model) -> dict[StatelessGenerator, int]:
+    """How often each generator in a model has drawn in the function that is being traced."""
+    layers = model._flatten_layers(include_self=False)
+    found = [getattr(layer, "_random_generator", None) for layer in layers]
+    return {one: one.counts().get(one, 0) for one in found if isinstance(one, StatelessGenerator)}
+
+
 class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     """Stands in for tf_keras's RandomGenerator in one layer of one training.
 
@@ -46,19 +72,28 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     def __init__(self, seed: int, layer: int, step: tf.Variable):
         self._key = (seed << 32) + (layer << 8)
         self._step = step
-        self._calls: WeakKeyDictionary[Any, WeakKeyDictionary[Any, int]] = WeakKeyDictionary()
+        self._calls: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, int]]] = WeakKeyDictionary()
 
     def _maybe_init(self) -> None:
         """Nothing to make: there is no state."""
 
+    def counts(self) -> Any:
+        """How often it has drawn in the function that is being traced, for the replica that it is traced for."""
+        counted = _AGAIN.get()
+        if counted is not None:
+            return counted
+        replica = tf.distribute.get_replica_context() or tf.distribute.get_strategy()
+        here = self._calls.setdefault(tf.compat.v1.get_default_graph(), WeakKeyDictionary())
+        return here.setdefault(replica, {})
+
     def _next_key(self) -> int:
-        """The key of the next draw in the function that is being traced, for the replica that it is traced for."""
+        """The key of the next draw."""
         if tf.executing_eagerly():
             return self._key
-        calls = self._calls.setdefault(tf.compat.v1.get_default_graph(), WeakKeyDictionary())
-        replica = tf.distribute.get_replica_context() or tf.distribute.get_strategy()
-        calls[replica] = calls.get(replica, -1) + 1
-        return self._key + calls[replica] % 256
+        counts = self.counts()
+        number = counts.get(self, 0)
+        counts[self] = number + 1
+        return self._key + number % 256
 
     def uniform(self, shape: Any) -> tf.Tensor:
         """float32 in [0, 1) of the given shape, whose first axis is this replica's rows of the batch."""

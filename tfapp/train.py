@@ -144,8 +144,8 @@ def _build(job: Job) -> None:
     """Make the optimizer's and the metrics' variables now, so that a checkpoint finds them."""
     model = job.model
     model.optimizer.build(model.trainable_variables)
-    labels = tf.zeros([1], job.data.train.labels.dtype)
-    outputs = tf.zeros([1, job.data.outputs])
+    labels = tf.zeros([1, *job.data.train.labels.shape[1:]], job.data.train.labels.dtype)
+    outputs = tf.zeros([1, *job.model.output_shape[1:]])
     model.compiled_loss.build(outputs)
     model.compiled_metrics.build(outputs, labels)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tf_keras as keras
 
-from tfapp import environment, export, predict
+from tfapp import environment, export, predict, tasks
 from tfapp import plan as plans
 from tfapp import recipe as recipes
 from tfapp import report as pages
-from tfapp.data.examples import Data, Examples
+from tfapp.data.examples import Data
 from tfapp.errors import Missing
-from tfapp.evaluate import calibration, classification, latency, regression
-from tfapp.report.mistakes import worst
+from tfapp.evaluate import latency
 from tfapp.run import Run, now, write_text, writing
 
 if TYPE_CHECKING:
@@ -65,21 +63,14 @@ def publish(run: Run, whole: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluate(call: Any, data: Data, run: Run) -> dict[str, Any]:
-    """The sections `evaluation`, `calibration` and `mistakes`, on the test part (validation where there is none)."""
+    """The task's sections (`evaluation` and what goes with it), on the test part (validation where there is none)."""
     part = data.test if len(data.test) else data.validation
     if not len(part):
         return {}
-    outputs = export.predict(call, part)
-    measured: dict[str, Any] = {"evaluation": score(part, outputs, data.task, data.classes)}
+    measured, kept = tasks.of(data.task).measure(call, data, part)
     measured["evaluation"]["part"] = "test" if part is data.test else "validation"
-    if data.task == "classification" and len(data.validation) and part is data.test:
-        known = export.predict(call, data.validation)
-        measured["calibration"] = calibration.measure(part.labels, outputs, data.validation.labels, known)
-    load = part.load
-    decode = None if load is None else lambda one: np.asarray(load(one))
-    measured["mistakes"] = worst(part, part.labels, outputs, data.classes, data.kind, decode=decode)
     with writing(run.file("predictions.npz")) as file:
-        np.savez(file, labels=part.labels, outputs=outputs)
+        np.savez(file, **kept)
     return measured
 
 
@@ -143,15 +134,7 @@ def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[s
         say(f"left out {len(dropped)} examples of {path}, as {dropped[0].name} ({dropped[0].reason})")
     if not len(examples):
         raise Missing(f"no labelled example of the model's classes in {path}\nclasses: {', '.join(facts['classes'])}")
-    outputs = export.predict(call, examples)
-    measured = score(examples, outputs, facts["task"], facts["classes"])
+    measured = tasks.of(facts["task"]).score(call, examples, facts["classes"])
     measured |= {"part": str(path), "dropped": len(dropped)}
     whole.setdefault("evaluations", {})[str(path)] = measured
     return publish(run, whole), measured
-
-
-def score(examples: Examples, outputs: np.ndarray, task: str, classes: Sequence[str]) -> dict[str, Any]:
-    """The evaluation section: what the outputs [n, classes] or [n, 1] are worth against the labels."""
-    if task == "regression":
-        return regression.measure(examples.labels, outputs[:, 0])
-    return classification.measure(examples.labels, outputs, classes)

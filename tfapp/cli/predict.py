@@ -14,15 +14,32 @@ import click
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of standard output."
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON lines instead of CSV.")
-def command(run: str, file: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+@click.option("--tokens", type=click.IntRange(1), help="Language models: how much to write (200).")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0),
+    help="Language models: 0 takes the likeliest, 1 draws as predicted (0.8).",
+)
+@click.option("--seed", type=click.IntRange(0), help="Language models: of the draws (0).")
+def command(
+    run: str,
+    file: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+    tokens: int | None,
+    temperature: float | None,
+    seed: int | None,
+) -> None:
     """Predict new files with a run's exported model: images, tables, texts or arrays, as it was trained on.
 
     Prints a row an example: its name, the predicted class or value, and the probability of each class.
+    A language model goes on from the end of each text.
     What could not be read is named on standard error.
 
     \b
       tfapp predict digits seven.png
       tfapp predict tabular new.csv --output predicted.csv
+      tfapp predict language_model prompt.txt --tokens 500
     """
     from tfapp import run as runs
     from tfapp.runtime import import_tensorflow
@@ -32,7 +49,14 @@ def command(run: str, file: tuple[str, ...], output: Path | None, as_json: bool)
     import_tensorflow()
     from tfapp import predict
 
-    table, dropped = predict.files(found, file)
+    said = [tokens, temperature, seed] != [None] * 3
+    usual = predict.Continuation()
+    continuation = predict.Continuation(
+        usual.tokens if tokens is None else tokens,
+        usual.temperature if temperature is None else temperature,
+        usual.seed if seed is None else seed,
+    )
+    table, dropped = predict.files(found, file, continuation if said else None)
     for one in dropped:
         click.echo(f"left out {one.name}: {one.reason}", err=True)
     text = predict.json_lines(table) if as_json else predict.csv_text(table)

@@ -16,8 +16,8 @@ import numpy as np
 from tfapp.errors import Missing
 
 Features = np.ndarray | Mapping[str, np.ndarray]
-Kind = Literal["image", "table", "text", "array"]
-Task = Literal["classification", "regression"]
+Kind = Literal["image", "table", "text", "array", "tokens"]
+Task = Literal["classification", "regression", "language"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Examples:
 
     Attributes:
       features: one array of shape [n, ...], or one such array a named input.
-      labels: int64 class numbers of shape [n], or float32 targets of shape [n].
+      labels: int64 class numbers of shape [n], float32 targets of shape [n], or int32 tokens of shape [n, length].
       names: what to call each example in messages and files («adult.csv:17», «0/IMG_1118.JPG»); object
         array of str, shape [n]; None: its number.
       weights: float32 weight of each example in the loss and in metrics, shape [n]; None: all 1.
@@ -85,7 +85,8 @@ class Data:
 
     Attributes:
       train, validation, test: disjoint parts; validation and test may be empty.
-      task: classification (labels are numbers of `classes`) or regression.
+      task: classification (labels are numbers of `classes`), regression, or language (a number of `classes`, which are
+        the vocabulary, at every position).
       kind: how new files are read by `predict` and how mistakes are shown in the report.
       classes: the class names in the order of their numbers; empty for regression.
       target: what is predicted, as a person would call it («income-per-year»).
@@ -117,7 +118,7 @@ class Data:
 
     @property
     def outputs(self) -> int:
-        """Units of the model's last layer: one a class, or one for regression."""
+        """Units of the model's last layer: one a class or token, or one for regression."""
         return len(self.classes) or 1
 
 

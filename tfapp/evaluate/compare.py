@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,18 @@ def paired_errors(targets: np.ndarray, a: np.ndarray, b: np.ndarray, seed: int =
     """How the absolute errors of regression model b differ from those of a: `n`, `mae` {a, b, difference (b − a)}."""
     targets, a, b = (np.asarray(values, np.float64).reshape(len(targets)) for values in (targets, a, b))
     return {"n": len(targets), "mae": _difference(np.abs(a - targets), np.abs(b - targets), seed)}
+
+
+def paired_losses(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """How the losses of model b differ from those of a, float [n] each: `n`, `log_loss` {a, b, difference (b − a)}."""
+    return {"n": len(a), "log_loss": _difference(a.astype(np.float64), b.astype(np.float64), seed)}
+
+
+def in_words(names: Sequence[str], what: str, found: dict[str, Any]) -> str:
+    """A difference of the second of two named models to the first, as a person reads it."""
+    change = found["difference"]
+    span = "" if change["low"] is None else f" (95 % interval {change['low']:+.4f} to {change['high']:+.4f})"
+    return f"{names[1]} against {names[0]}: {what} {change['value']:+.4f}{span}"
 
 
 def _difference(a: np.ndarray, b: np.ndarray, seed: int) -> dict[str, Any]:

@@ -5,11 +5,13 @@ All of it is made from `report.json` alone, so that it can be made again at any 
     schema        1
     recipe        name of the recipe;  run: name of the run's folder;  title;  about: first paragraph of its docstring
     status        "finished", or what happened instead;  started: ISO time;  seconds: of wall time
-    task          "classification" | "regression";  target: what is predicted;  classes: [str];  kind: as `Data.kind`
+    task          "classification" | "regression" | "language";  target: what is predicted;  classes: [str];  kind: as `Data.kind`
     data          {train, validation, test, dropped: counts, dropped_examples: [{name, reason}], notes: [str]}
     history       [{epoch: from 1, loss, val_loss, accuracy, val_accuracy, …, learning_rate, seconds}]
     best_epoch    the epoch whose weights were kept
     evaluation    `evaluate.classification.measure` or `evaluate.regression.measure`, of the exported model
+                  or `evaluate.language.measure`, with a `baseline`
+    samples       how a language model goes on: [{name, prompt, continuation, truth}]
     calibration   `evaluate.calibration.measure`
     mistakes      `report.mistakes.worst`: [{name, label, predicted, confidence | error, image: data URI | text | row}]
     model         {parameters, trainable, layers: [{name, type, output, parameters}]}

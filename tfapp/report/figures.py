@@ -306,5 +306,18 @@ def _cut(text: Any, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def by_position(losses: Sequence[float]) -> Plot:
+    """Mean loss at each position of the window: what it is worth to have seen more of the text."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot(range(1, len(losses) + 1), losses, color=ACCENT)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set(xlabel="tokens seen", ylabel="loss a token", ylim=(0, None))
+
+    label = "mean loss by position in the window"
+    return Plot("Loss by how much was seen", draw("by-position", label, paint))
+
+
 def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower())

@@ -68,6 +68,13 @@ def worst(
     return [{"name": examples.name(int(i))} | what | how for i, what, how in zip(chosen, said, shown, strict=True)]
 
 
+def worst_of(part: Examples, outputs: np.ndarray, classes: Sequence[str], kind: Kind) -> list[dict[str, Any]]:
+    """`worst` of a part with its own labels, its files decoded as the model's input is."""
+    load = part.load
+    decode = None if load is None else lambda one: np.asarray(load(one))
+    return worst(part, part.labels, outputs, classes, kind, decode=decode)
+
+
 def _show(examples: Examples, kind: Kind, decode: Callable[[Any], np.ndarray] | None) -> list[dict[str, Any]]:
     """One of `image`, `text` or `row` for every example; nothing where it cannot be shown."""
     each = [_features(examples.features, i) for i in range(len(examples))]

@@ -9,6 +9,9 @@ from tfapp.report import figures, words
 from tfapp.report.sections import fill, sections
 from tfapp.report.words import Report
 
+# Scores that stand beside the headline.
+CARDS = {"roc_auc": "ROC-AUC", "perplexity": "Perplexity", "log_loss": "Log loss", "rmse": "RMSE", "r2": "R²"}
+
 
 def render(report: Report) -> str:
     """The page of one run from its report.json (keys: see `tfapp.report`); the same bytes for the same report."""
@@ -27,7 +30,7 @@ def _cards(report: Report) -> list[dict[str, str]]:
     scores = (report.get("evaluation") or {}).get("scores") or {}
     cards = [
         _card(label, words.number(words.value_of(scores[key])), words.span(scores[key]).removeprefix("95 % interval "))
-        for key, label in {"roc_auc": "ROC-AUC", "log_loss": "Log loss", "rmse": "RMSE", "r2": "R²"}.items()
+        for key, label in CARDS.items()
         if words.is_number(words.value_of(scores.get(key)))
     ]
     calibration = report.get("calibration") or {}

@@ -39,6 +39,7 @@ SHOWN = frozenset(
         "evaluation",
         "calibration",
         "mistakes",
+        "samples",
         "model",
         "sizes",
         "latency",
@@ -112,7 +113,13 @@ def _scores(report: Report) -> Section | None:
         }
         for key in order
     ]
-    values = {"rows": rows, "n": evaluation.get("n"), "regression": "mae" in scores, "start": start if ranges else None}
+    values = {
+        "rows": rows,
+        "n": evaluation.get("n"),
+        "of": evaluation.get("tokens", "examples"),
+        "regression": "mae" in scores,
+        "start": start if ranges else None,
+    }
     return Section("scores", "Scores", fill("scores.html", values))
 
 
@@ -210,6 +217,15 @@ def _mistakes(report: Report) -> Section | None:
     return Section("mistakes", title, fill("mistakes.html", {"mistakes": mistakes}))
 
 
+def _language(report: Report) -> Section | None:
+    losses = (report.get("evaluation") or {}).get("by_position") or []
+    samples = report.get("samples") or []
+    if not losses and not samples:
+        return None
+    plots = [figures.by_position(losses)] if losses else []
+    return Section("language", "How it goes on", fill("language.html", {"plots": plots, "samples": samples}))
+
+
 def _cost(report: Report) -> Section | None:
     sizes, latency = report.get("sizes") or {}, report.get("latency") or {}
     if not sizes and not latency:
@@ -261,6 +277,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     _calibration,
     _residuals,
     _mistakes,
+    _language,
     _cost,
     _data,
     _model,

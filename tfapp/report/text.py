@@ -41,7 +41,7 @@ def plain(report: Report, page: str | Path | None = None) -> str:
 
 def _quality(report: Report) -> list[str]:
     scores = (report.get("evaluation") or {}).get("scores") or {}
-    short = {"log_loss": "log loss", "roc_auc": "ROC-AUC", "rmse": "RMSE", "r2": "R²"}
+    short = {"perplexity": "perplexity", "log_loss": "log loss", "roc_auc": "ROC-AUC", "rmse": "RMSE", "r2": "R²"}
     told = [
         f"{label} {words.number(words.value_of(scores[key]))}"
         for key, label in short.items()

@@ -23,6 +23,8 @@ SCORES = {
     "f1_weighted": "F1, weighted by support",
     "roc_auc": "Area under the ROC curve",
     "pr_auc": "Area under precision–recall",
+    "bits_per_byte": "Bits per byte",
+    "perplexity": "Perplexity",
     "log_loss": "Log loss",
     "brier": "Brier score",
     "mae": "Mean absolute error",
@@ -30,7 +32,9 @@ SCORES = {
     "median_absolute_error": "Median absolute error",
     "r2": "R², share of variance explained",
 }
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "mae", "rmse", "median_absolute_error"})
+LOWER_IS_BETTER = frozenset(
+    {"bits_per_byte", "perplexity", "log_loss", "brier", "mae", "rmse", "median_absolute_error"}
+)
 # The mean of the classes' recalls is the balanced accuracy, and their weighted mean is the accuracy.
 REPEATED = frozenset({"recall_macro", "recall_weighted"})
 
@@ -54,6 +58,8 @@ def headline(report: Report) -> Headline | None:
     scores, n = evaluation.get("scores") or {}, evaluation.get("n", 0)
     examples = "unseen example" if n == 1 else "unseen examples"
     baseline = evaluation.get("baseline") or {}
+    if is_number(value_of(scores.get("perplexity"))):
+        return _language(scores, n, baseline)
     if is_number(value_of(scores.get("accuracy"))):
         score, rest = scores["accuracy"], f"of {count(n)} {examples} right"
         interval = span(score, lambda v: f"{100 * v:.1f}")
@@ -69,6 +75,16 @@ def headline(report: Report) -> Headline | None:
         context = f"Always answering the median would be {number(baseline.get('mae'))} off." if baseline else ""
         return Headline(number(score["value"]), rest, span(score), context)
     return None
+
+
+def _language(scores: Mapping[str, Any], n: int, baseline: Mapping[str, Any]) -> Headline:
+    """Bits a byte where tokens are bytes, else perplexity."""
+    key, rest = "perplexity", f"perplexity, over {count(n)} unseen words"
+    if is_number(value_of(scores.get("bits_per_byte"))):
+        key, rest = "bits_per_byte", f"bits per byte, over {count(n)} unseen bytes"
+    known = baseline.get(key)
+    context = f"Knowing only how common each one is would give {number(known)}." if is_number(known) else ""
+    return Headline(number(value_of(scores[key])), rest, span(scores[key]), context)
 
 
 def span(score: Any, form: Any = None) -> str:

@@ -1,0 +1,29 @@
+"""What a model predicts: one module a task, where everything that tells this task from the others is.
+
+Each defines
+
+    shape(data)                                  -> what the model gives for one example, without the batch
+    ANSWER                                       what that is, in words; LAST: the layer that gives it
+    finish(outputs)                              -> what the exported model gives: probabilities, or the values
+    measure(call, data, part)                    -> (sections of the report, arrays to keep in predictions.npz)
+    score(call, examples, classes)               -> the report's section `evaluation`
+    rows(call, features, names, facts, …)        -> a row an example for `predict`
+    paired(names, a, b)                          -> whether run b is better than run a, from the arrays that they kept
+
+where call is the exported model as a function of a batch of raw features.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+def of(task: str) -> ModuleType:
+    """The module of a task, by the name that `Data.task` gives it."""
+    return importlib.import_module(f"tfapp.tasks.{task}")
+
+
+def column(target: str) -> str:
+    """What a prediction's column is called; «name» is what an example is called."""
+    return "predicted name" if target == "name" else target
