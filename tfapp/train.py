@@ -21,6 +21,7 @@ from tfapp.callbacks.pace import Pace
 from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
+from tfapp.data.pipeline import readable
 from tfapp.job import Job
 from tfapp.plan import Plan
 from tfapp.run import Run
@@ -52,13 +53,14 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         jobs.announce(job, say)
-        trained = fit(job, run, say)
-        _note_weights(trained.model, run.log(machine))
-        report = {}
-        if machine.chief:
-            model = export.whole(job.preprocess, trained.model, data.task)
-            export.save(model, run.folder)
-            report = worth.report(run, recipe, job, trained, model)
+        with readable(data):
+            trained = fit(job, run, say)
+            _note_weights(trained.model, run.log(machine))
+            report = {}
+            if machine.chief:
+                model = export.whole(job.preprocess, trained.model, data.task)
+                export.save(model, run.folder)
+                report = worth.report(run, recipe, job, trained, model)
         machine.wait_for_all()
         return report
 
