@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 from tfapp import recipe as recipes
@@ -36,6 +38,7 @@ print("fine")
 """
 
 
+@pytest.mark.e2e
 def test_recipes_load_without_anything_heavy_and_a_deferred_module_becomes_the_real_one() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.stdout == "fine\n", done.stderr[-3000:]

@@ -6,7 +6,7 @@ import math
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
@@ -67,6 +67,8 @@ def one(kind: Any, bounds: list[Any]) -> st.SearchStrategy[Any]:
         return st.floats(low, high, allow_nan=False, allow_infinity=False)
     if kind is str:
         return st.text()
+    if origin is Annotated:
+        return one(inner[0], inner[1].metadata)
     if origin is Literal:
         return st.sampled_from(inner)
     if origin in (list, tuple):

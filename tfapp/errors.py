@@ -50,6 +50,12 @@ class Missing(Expected):
     exit_code = 5
 
 
+class PeersLost(Expected):
+    """Another worker of the job died or cannot be reached; starting all workers again goes on from the checkpoint."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: worth another try.
+
+
 class Interrupted(Expected):
     """Ctrl-C: a checkpoint was written and the same command goes on from it."""
 

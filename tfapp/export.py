@@ -68,7 +68,8 @@ def tflite(folder: Path) -> bytes:
             "this model takes strings (texts or categories), and TFLite has no operations on them\n"
             "export it with --format savedmodel or keras"
         )
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    # Not from the Keras model: an input named by a keyword of Python would have no signature.
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "model"), signature_keys=["serving_default"])
     try:
         content = converter.convert()
     except Exception as error:
@@ -197,7 +198,7 @@ def _tflite_call(content: bytes) -> Any:
         named = features if isinstance(features, dict) else {"inputs": features}
         return np.concatenate(
             [
-                next(iter(runner(**{name: value[[row]] for name, value in named.items()}).values()))
+                runner(**{_argument(name): value[[row]] for name, value in named.items()})["outputs"]
                 for row in range(len(next(iter(named.values()))))
             ]
         )

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import accumulate, batch_statistics
+from tfapp import accumulate, batch_size, batch_statistics
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed, Refused, Usage, nearest
@@ -86,7 +86,7 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
     Raises:
       Refused: the global batch cannot be shared out evenly. Failed: a part of the recipe does not fit the data.
     """
-    _shareable(plan.fit, machine.replicas)
+    batch_size.shareable(plan, machine.replicas)
     preprocess = Preprocess.of(recipe, plan.config, data)
     inputs = preprocess.inputs()
     model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
@@ -139,18 +139,6 @@ def on_one_device(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _shareable(fit: Fit, replicas: int) -> None:
-    shares = replicas * fit.accumulate
-    if fit.batch_size % shares:
-        below, above = fit.batch_size // shares * shares, (fit.batch_size // shares + 1) * shares
-        parts = f", each in {fit.accumulate} parts" if fit.accumulate > 1 else ""
-        raise Refused(
-            f"fit.batch_size={fit.batch_size} is global and cannot be shared out evenly among {replicas} "
-            f"replica{'s' if replicas > 1 else ''}{parts}\nuse fit.batch_size={above}"
-            + (f" or {below}" if below else "")
-        )
-
-
 def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
     bind: list[Callable[[keras.Model], None]] = [count_each_example_once]
     if replicas > 1:
@@ -163,9 +151,10 @@ def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[ke
 
 def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
     outputs = of_tf_keras(model, "model()")(inputs)
-    if tuple(outputs.shape[1:]) != (data.outputs,):
+    given = tuple(outputs.shape[1:]) if hasattr(outputs, "shape") else f"{len(outputs)} outputs"
+    if given != (data.outputs,):
         raise Failed(
-            f"the recipe's model gives {tuple(outputs.shape[1:])} an example, but {data.target!r} needs "
+            f"the recipe's model gives {given} an example, but {data.target!r} needs "
             f"({data.outputs},): {'a logit a class' if data.classes else 'one value'}\n"
             "end the model in keras.layers.Dense(data.outputs)"
         )
@@ -205,11 +194,11 @@ def _taught(made: Any, data: Data) -> Training:
 
 
 def _batches(plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess) -> tuple[Batches, Batches | None]:
-    fit, seed = plan.fit, plan.runtime.seed
+    fit, seed, size = plan.fit, plan.runtime.seed, batch_size.number(plan)
     augment = recipe.augment(plan.config) if hasattr(recipe, "augment") else None
-    train = Batches(data.train, fit.batch_size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
+    train = Batches(data.train, size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
     # A batch that is too large to train on at once may be too large to evaluate.
-    rows = fit.batch_size // fit.accumulate
+    rows = size // fit.accumulate
     validation = Batches(data.validation, rows, exact_mean=True) if len(data.validation) else None
     return preprocess.before(train), preprocess.before(validation) if validation else None
 
@@ -228,7 +217,7 @@ def _class_weights(plan: Plan, data: Data) -> np.ndarray | None:
 
 def announce(job: Job, say: Callable[[str], None]) -> None:
     """Say what is about to be trained, on what, and how a batch is shared out."""
-    data, plan, machine = job.data, job.plan, job.machine
+    data, plan, machine, size = job.data, job.plan, job.machine, batch_size.number(job.plan)
     for note in data.notes:
         say(note)
     if data.dropped:
@@ -239,13 +228,9 @@ def announce(job: Job, say: Callable[[str], None]) -> None:
         f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test examples; "
         f"{what} of {data.target}"
     )
-    replicas = (
-        f"{machine.replicas} replicas × {plan.fit.batch_size // machine.replicas}"
-        if machine.replicas > 1
-        else "1 replica"
-    )
+    replicas = f"{machine.replicas} replicas × {size // machine.replicas}" if machine.replicas > 1 else "1 replica"
     parts = f" in {plan.fit.accumulate} parts" if plan.fit.accumulate > 1 else ""
     say(
-        f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {plan.fit.batch_size} "
+        f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {size} "
         f"({replicas}{parts}), {len(job.train)} steps an epoch, {job.total_steps:,} steps at most"
     )

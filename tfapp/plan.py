@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -61,7 +61,9 @@ class Fit(Settings):
 
     epochs: int = Field(10, ge=1, description="passes over the training examples")
     steps: int | None = Field(None, ge=1, description="stop after so many steps, however many epochs that is")
-    batch_size: int = Field(64, ge=1, description="global batch size: examples a step over all replicas")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        64, description="global batch size: examples a step over all replicas; auto: measured before training"
+    )
     accumulate: int = Field(
         1, ge=1, description="take each batch in so many parts, one after another: less memory, the same step"
     )

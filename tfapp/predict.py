@@ -42,11 +42,13 @@ def files(run: Run, paths: Sequence[str]) -> tuple[list[dict[str, Any]], Sequenc
 
 
 def _row(name: str, output: np.ndarray, facts: dict[str, Any]) -> dict[str, Any]:
+    # A column that is called «name» is not what an example is called.
+    target = "predicted name" if facts["target"] == "name" else facts["target"]
     if facts["task"] == "regression":
-        return {"name": name, facts["target"]: float(str(output[0]))}  # 0.1, not 0.10000000149
+        return {"name": name, target: float(str(output[0]))}  # 0.1, not 0.10000000149
     classes = facts["classes"]
     probabilities = {f"p({label})": round(float(p), 6) for label, p in zip(classes, output, strict=True)}
-    return {"name": name, facts["target"]: classes[int(output.argmax())], **probabilities}
+    return {"name": name, target: classes[int(output.argmax())], **probabilities}
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:

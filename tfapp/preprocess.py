@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import psutil
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp import environment
 from tfapp.data.examples import Data, Examples
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed
@@ -70,7 +70,7 @@ class Preprocess:
         rows = sum(
             np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output)
         )
-        if rows * len(batches.examples) > psutil.virtual_memory().available // 4:
+        if rows * len(batches.examples) > environment.free_memory() // 4:
             return replace(batches, transform=self)
         return replace(batches, examples=self.apply(batches.examples))
 

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tfapp import environment
+from tfapp import batch_size, environment
 from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
 from tfapp.plan import Plan, difference, from_file
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 class Run:
     """One run's folder.
 
-    It holds plan.yaml, run.json (status and times), environment.json, data.json, metrics.csv, dropped.csv,
-    tensorboard/, checkpoints/, model/ (SavedModel), model.keras, report.json, report.html and logs/.
+    It holds plan.yaml, batch_size.json (where it was measured), run.json (status and times), environment.json,
+    data.json, metrics.csv, dropped.csv, tensorboard/, checkpoints/, model/ (SavedModel), model.keras, report.json,
+    report.html and logs/.
     """
 
     folder: Path
@@ -226,7 +228,11 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
         with held(run):
             _move_aside(folder)
     if run.file("plan.yaml").exists():
-        changes = difference(run.plan(), plan.model_dump(mode="json"))
+        saved = run.plan()
+        if plan.fit.batch_size == "auto" and run.file(batch_size.FILE).exists():
+            # plan.yaml holds the number that was found; what this run was asked for is auto.
+            saved = {**saved, "fit": {**saved["fit"], "batch_size": "auto"}}
+        changes = difference(saved, plan.model_dump(mode="json"))
         if run.read("run.json").get("recipe_sha256", recipe_digest) != recipe_digest:
             changes.append("the recipe's file has changed since this run began")
         if changes:
@@ -306,7 +312,7 @@ def make_folder(folder: Path) -> None:
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears whole or not at all: written aside, flushed to the disk, then renamed."""
     make_folder(path.parent)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{_own()}.part")
     try:
         with open(aside, "wb") as file:
             yield file
@@ -331,10 +337,10 @@ def write_text(path: Path, text: str) -> Path:
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
     """A folder that appears whole or not at all; one that was there is replaced at the end."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{_own()}.part")
     try:
         yield aside
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = path.with_name(f".{path.name}.{_own()}.old")
         if path.exists():
             path.rename(old)
         aside.rename(path)
@@ -358,6 +364,11 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _own() -> str:
+    """A name that no other process has, on any host: in containers every worker is process 1."""
+    return f"{socket.gethostname()}.{os.getpid()}"
 
 
 def _move_aside(folder: Path) -> None:

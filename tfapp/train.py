@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import export, features, stateless, worth
+from tfapp import batch_size, export, features, identical, stateless, watch, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
+from tfapp.callbacks.beat import Beat
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
 from tfapp.callbacks.diverged import Diverged
@@ -23,6 +23,7 @@ from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
 from tfapp.data.pipeline import readable
 from tfapp.job import Job
+from tfapp.launch import signs
 from tfapp.plan import Plan
 from tfapp.run import Run
 
@@ -48,14 +49,17 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
       Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted: stopped with a checkpoint.
     """
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
+        plan = batch_size.settle(plan, recipe, run, machine, say)
         data = recipes.data(recipe, plan.config)
-        run.describe(data)
+        if machine.chief:
+            run.describe(data)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
-        jobs.announce(job, say)
+        if machine.chief:
+            jobs.announce(job, say)
         with readable(data):
             trained = fit(job, run, say)
-            _note_weights(trained.model, run.log(machine))
+            identical.check(trained.model, machine, run.log(machine))
             report = {}
             if machine.chief:
                 model = export.whole(job.preprocess, trained.model, data.task)
@@ -68,28 +72,17 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
 def fit(job: Job, run: Run, say: Any = print) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
-    with machine.strategy.scope():
-        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
-        model.compile(
-            job.optimizer,
-            job.loss,
-            weighted_metrics=list(job.metrics),
-            steps_per_execution=2,
-            jit_compile=plan.fit.jit,
-        )
-        _build(job)
-        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
-    for bind in job.bind:
-        bind(model)
+    restore_generators = compiled(job)
     monitor = job.monitor
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
     saved = [*job.callbacks, best, *_planned(job, monitor), record]
-    checkpoint = Checkpoint(run.file("checkpoints"), machine.chief, plan.fit.checkpoint, len(job.train), saved)
+    checkpoint = Checkpoint(run.file("checkpoints"), machine, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
     start = checkpoint.restore(say)
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief)
-    stop = StopOnSignal(checkpoint)
+    stop = StopOnSignal(checkpoint, machine)
+    beat = Beat(watch.seconds(watch.HANG) if machine.workers > 1 or signs.launched() else None)
     callbacks = [
         Pace(
             plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1
@@ -97,6 +90,7 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
         Diverged(job.train, run.file("diverged.json"), run.file("checkpoints")),
         *saved,
         progress,
+        beat,
         checkpoint,
         stop,
     ]
@@ -117,6 +111,7 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
             )
         finally:
             progress.close()
+            beat.close()
             stop.close()
         checkpoint.save(complete=True)
     for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
@@ -128,11 +123,23 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
 
 
-def _note_weights(model: keras.Model, log: Path) -> None:
-    """End a worker's log in a digest of its trained weights: the workers of one job must agree."""
-    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
-    with open(log, "a", encoding="utf-8") as file:
-        print(f"weights sha256 {digest}", file=file)
+def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
+    """Compile a job's model with the step that the engine trains by; returns what puts its generators back."""
+    plan, model = job.plan, job.model
+    with job.machine.strategy.scope():
+        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
+        model.compile(
+            job.optimizer,
+            job.loss,
+            weighted_metrics=list(job.metrics),
+            steps_per_execution=2,
+            jit_compile=plan.fit.jit,
+        )
+        _build(job)
+        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
+    for bind in job.bind:
+        bind(model)
+    return restore_generators
 
 
 def _build(job: Job) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tfapp.callbacks.stop import StopOnSignal
 from tfapp.errors import Interrupted, Preempted
+from tfapp.runtime import Machine
 
 
 class Saving:
@@ -25,7 +26,7 @@ class Saving:
 @pytest.fixture
 def stop():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    callback = StopOnSignal(Saving())  # type: ignore[arg-type]
+    callback = StopOnSignal(Saving(), Machine(None, 1))  # type: ignore[arg-type]
     callback.set_model(SimpleNamespace())
     callback.on_train_begin()
     yield callback
@@ -66,7 +67,7 @@ def test_a_second_sigterm_changes_nothing(stop) -> None:
 
 def test_in_another_thread_signals_are_left_to_whoever_has_them() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    callback = StopOnSignal(Saving())  # type: ignore[arg-type]
+    callback = StopOnSignal(Saving(), Machine(None, 1))  # type: ignore[arg-type]
     thread = threading.Thread(target=callback.on_train_begin)
     thread.start()
     thread.join()

@@ -1,270 +1,129 @@
-"""The verbs on finished runs of every kind of data, given what a person may give them, right and wrong."""
+"""The verbs that need no TensorFlow answer for people and for programs."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+import yaml
 
-from tfapp.cli.main import main
+from tests.report import samples
+from tfapp.cli.main import VERBS, main
+from tfapp.run import Run
 
 SMALL = str(Path(__file__).parent.parent / "fixtures" / "small.py")
-RANDOM = np.random.default_rng(0)
-
-pytestmark = [pytest.mark.slow, pytest.mark.e2e]
-
-
-def table(path: Path, rows: list[tuple[object, ...]], header: str = "a,b,class,y") -> str:
-    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory) -> Path:
-    """Tables and texts, whole and wrong."""
-    folder = tmp_path_factory.mktemp("files")
-    a, b = RANDOM.normal(size=(2, 90)).round(3)
-    c = RANDOM.choice(["x", "y", "z"], 90)
-    table(folder / "classes.csv", [(i, j, k, "yes" if i + j > 0 else "no") for i, j, k in zip(a, b, c, strict=True)])
-    table(folder / "values.csv", [(i, j, k, 2 * i + j) for i, j, k in zip(a, b, c, strict=True)])
-    table(folder / "foreign.csv", [(i, j, k, "maybe") for i, j, k in zip(a, b, c, strict=True)])
-    table(folder / "new.csv", [(0.5, 1, "x"), ("hello", 2, "unseen"), (1, "", "")], "a,b,class")
-    table(folder / "lacking.csv", [(0.5, "x"), (1, "y")], "a,class")
-    table(
-        folder / "texts.csv", [(f"good {i}", "pos") if i % 2 else (f"bad {i}", "neg") for i in range(60)], "text,label"
-    )
-    (folder / "empty.csv").touch()
-    (folder / "binary.csv").write_bytes(bytes(range(256)))
-    np.save(folder / "nan.npy", np.full((2, 6, 6, 1), np.nan, np.float32))
-    np.save(folder / "mixed.npy", np.stack([np.full((6, 6, 1), value, np.float32) for value in (0, np.nan, 1)]))
-    np.save(folder / "shape.npy", np.zeros((2, 5, 5, 1), np.float32))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, files) -> dict[str, str]:
-    """A finished run of each kind of data; not to be changed."""
-    folder = tmp_path_factory.mktemp("trained")
-    words = {
-        "array": [SMALL],
-        "classes": ["tabular", f"data={files}/classes.csv", "target=y"],
-        "values": ["tabular", f"data={files}/values.csv", "target=y"],
-        "text": ["text_classification", f"data={files}/texts.csv", "vocabulary=100"],
-    }
-    for name, given in words.items():
-        assert main(["train", *given, "fit.epochs=1", "--run", str(folder / name)]) == 0
-    return {name: str(folder / name) for name in words}
 
 
 @pytest.fixture
-def copy(trained, tmp_path) -> Path:
-    """A run to spoil."""
-    return shutil.copytree(trained["array"], tmp_path / "copy")
+def finished(runs_root: Path) -> Run:
+    """A run with a report of a real small model, as `train` leaves it."""
+    folder = runs_root / "digits-abc"
+    folder.mkdir(parents=True)
+    run = Run(folder)
+    run.file("plan.yaml").write_text("recipe: digits\n")
+    run.write("run.json", {"status": "finished", "started": "2024-01-02T03:04:05+00:00"})
+    run.write("report.json", samples.table())
+    return run
 
 
-def said(capsys) -> list[str]:
-    """The lines of an error, of which there are one to three, without a traceback."""
-    lines = capsys.readouterr().err.splitlines()
-    while lines and not lines[0].startswith("error: "):
-        lines.pop(0)  # what was told before it
-    assert 1 <= len(lines) <= 3 and not any("Traceback" in line for line in lines)
-    return lines
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_a_command_to_copy(verb: str, capsys) -> None:
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"tfapp {verb}" in out.partition("Usage:")[2].partition("\n")[2]
 
 
-@pytest.mark.parametrize(("kind", "file", "rows"), [("classes", "new", 3), ("values", "new", 3), ("text", "texts", 60)])
-def test_a_table_or_a_file_of_texts_is_predicted_row_by_row(trained, files, kind, file, rows, capsys):
-    assert main(["predict", trained[kind], f"{files}/{file}.csv"]) == 0
-    header, *lines = capsys.readouterr().out.splitlines()
-    assert header.startswith("name,y" if kind != "text" else "name,label") and len(lines) == rows
-    assert lines[0].startswith(f"{file}.csv:2,")
-    assert main(["predict", trained[kind], f"{files}/{file}.csv", "--json"]) == 0
-    assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == rows
+@pytest.mark.e2e
+def test_the_words_that_need_no_tensorflow_do_not_import_it(tmp_path: Path) -> None:
+    commands = [
+        ["recipes"], ["recipes", "show", "tabular"], ["recipes", "show", "digits", "--schema"], ["runs"],
+        ["train", "digits", "--dry-run"], ["train", "digits", "fit.epoch=3"], ["train", "digits", "fit.epochs=x"],
+        ["train", "digits", "fit.jit=on", "runtime.deterministic=on"], ["train", "digits", "--gate", "x"],
+        ["predict", "none", "x.png"], ["export", "none", "--format", "keras"], ["evaluate", "none"], ["new", "a-b"],
+        ["validate", "digts"], ["compare", "none"], ["report", "none"],
+    ]  # fmt: skip
+    script = (
+        "import json, sys; from tfapp.cli.main import main\n"
+        "codes = [main(words) for words in json.loads(sys.argv[1])]\n"
+        "print(json.dumps([codes, sorted({'tensorflow', 'pandas', 'sklearn'} & set(sys.modules))]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(commands)], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    codes, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert codes == [0, 0, 0, 0, 0, 2, 2, 3, 2, 5, 5, 5, 2, 2, 5, 5]
+    assert heavy == [] and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("kind", "file", "code", "told"),
-    [
-        ("classes", "lacking.csv", 2, "the model needs the column 'b'"),
-        ("classes", "empty.csv", 5, "is empty"),
-        ("classes", "binary.csv", 5, "is not UTF-8 text"),
-        ("classes", "nowhere.csv", 5, "not found"),
-        ("text", "new.csv", 2, "has no column 'text'"),
-        ("text", "binary.csv", 5, "is not UTF-8 text"),
-        ("array", "nan.npy", 5, "holds NaN or infinity"),
-        ("array", "shape.npy", 2, "an array of shape [2, 5, 5, 1]"),
-        ("array", "classes.csv", 5, "not a JPEG, PNG, GIF or BMP image"),
-    ],
-)
-def test_what_cannot_be_predicted_is_told(trained, files, kind, file, code, told, capsys):
-    assert main(["predict", trained[kind], f"{files}/{file}"]) == code
-    assert told in said(capsys)[0]
-
-
-def test_an_example_that_holds_nan_is_left_out_by_name(trained, files, capsys):
-    assert main(["predict", trained["array"], f"{files}/mixed.npy"]) == 0
-    out, err = capsys.readouterr()
-    assert [line.split(",")[0] for line in out.splitlines()] == ["name", "mixed.npy:0", "mixed.npy:2"]
-    assert err == "left out mixed.npy:1: holds NaN or infinity\n"
-
-
-def test_an_output_that_cannot_be_is_told_and_leaves_what_is_there(trained, files, tmp_path, capsys):
-    (tmp_path / "mine").write_text("mine")
-    for words in (
-        ["predict", trained["classes"], f"{files}/new.csv", "--output", f"{tmp_path}/mine/new.csv"],
-        ["export", trained["array"], "--format", "keras", "--output", f"{tmp_path}/mine/model.keras"],
-        ["compare", trained["classes"], trained["values"], "--html", f"{tmp_path}/mine/page.html"],
-    ):
-        assert main(words) == 2
-        assert "cannot make the folder" in said(capsys)[0]
-    assert (tmp_path / "mine").read_text() == "mine"
-
-
-def test_foreign_classes_are_left_out_and_counted_and_nothing_else_is_an_error(trained, files, capsys, tmp_path):
-    run = shutil.copytree(trained["classes"], tmp_path / "run")
-    assert main(["evaluate", str(run), "--data", f"{files}/foreign.csv"]) == 5
-    assert "no row with a label that the model knows" in said(capsys)[0]
-    lines = (files / "foreign.csv").read_text() + "1,1,x,yes\n"
-    (tmp_path / "mixed.csv").write_text(lines)
-    assert main(["evaluate", str(run), "--data", f"{tmp_path}/mixed.csv"]) == 0
-    out, err = capsys.readouterr()
-    assert "left out 90 examples" in err and "of 1 unseen example right" in out
-    # The report's calibration is of the run's own test part.
-    assert "calibration" not in out
-
-
-def test_runs_of_different_tasks_are_set_side_by_side_and_not_compared(trained, capsys):
-    assert main(["compare", trained["classes"], trained["values"], "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["pairs"] == [] and found["unpaired"] == ["values"]
-    assert found["rows"]["accuracy"][1] is None and found["rows"]["rmse"][0] is None
-    assert main(["compare", trained["classes"], trained["values"]]) == 0
-    assert "values: tested on other examples than classes" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("kind", "form"), [(k, f) for k in ("classes", "values", "text") for f in ("savedmodel", "keras")]
-)
-def test_every_kind_of_model_is_exported_and_checked(trained, kind, form, tmp_path, capsys):
-    assert main(["export", trained[kind], "--format", form, "--output", str(tmp_path / "model.keras"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["max_difference"] < 1e-4
-    assert main(["export", trained[kind], "--format", form, "--output", str(tmp_path / "model.keras")]) == 2
-    assert "exists already, and is left as it is" in said(capsys)[0]
-
-
-@pytest.mark.parametrize("kind", ["classes", "text"])
-def test_strings_are_refused_for_tflite_and_nothing_is_written(trained, kind, capsys):
-    assert main(["export", trained[kind], "--format", "tflite"]) == 3
-    assert "takes strings" in said(capsys)[0]
-    assert not list(Path(trained[kind], "exports").glob("*"))
-
-
-def test_a_model_with_code_of_its_own_is_not_loaded_but_exported_as_it_was_saved(copy, capsys):
-    import tf_keras as keras
-
-    layers = [
-        keras.Input((6, 6, 1)),
-        keras.layers.Lambda(lambda x: 2 * x),
-        keras.layers.Flatten(),
-        keras.layers.Dense(3),
+def test_recipes_are_listed_for_people_and_for_programs(capsys) -> None:
+    assert main(["recipes"]) == 0
+    people = capsys.readouterr().out
+    assert main(["recipes", "list", "--json"]) == 0
+    programs = json.loads(capsys.readouterr().out)
+    assert [line.split()[0] for line in people.splitlines() if not line.startswith("    ")] == [
+        row["name"] for row in programs
     ]
-    keras.Sequential(layers).save(copy / "model.keras")
-    for form in ("keras", "tflite"):
-        assert main(["export", str(copy), "--format", form]) == 3
-        assert "is not loaded, since it needs code of its own" in said(capsys)[0]
-    assert not list((copy / "exports").glob("*"))
-    assert main(["export", str(copy), "--format", "savedmodel"]) == 0
+    assert all(Path(row["path"]).exists() and row["title"] for row in programs)
 
 
-@pytest.mark.parametrize(
-    "spoilt", ["model/saved_model.pb", "model/variables/variables.data-00000-of-00001", "model.keras"]
-)
-def test_a_damaged_model_is_told_not_passed_on_and_had_anew(copy, spoilt, capsys):
-    whole = (copy / spoilt).read_bytes()
-    (copy / spoilt).write_bytes(whole[: len(whole) // 3])
-    form = "keras" if spoilt == "model.keras" else "savedmodel"
-    assert main(["export", str(copy), "--format", form]) == 1
-    assert "cannot be loaded" in said(capsys)[0]
-    assert not list((copy / "exports").glob("*"))
-    before = json.loads((copy / "report.json").read_text())["evaluation"]["scores"]
-    shutil.rmtree(copy / "model") if form == "savedmodel" else (copy / spoilt).unlink()
-    assert main(["train", "-c", str(copy / "plan.yaml"), "--run", str(copy)]) == 0
-    assert main(["export", str(copy), "--format", form]) == 0
-    again = json.loads((copy / "report.json").read_text())
-    assert again["evaluation"]["scores"] == before and again["seconds"] > 0
+def test_a_recipe_s_settings_are_shown_as_text_as_json_and_as_a_schema_that_takes_them(capsys) -> None:
+    assert main(["recipes", "show", "tabular"]) == 0
+    text = capsys.readouterr().out
+    for word in ("target=", "fit.schedule.kind=cosine", "average=off", "on with average=true", "hidden=256,128"):
+        assert word in text
+    assert main(["recipes", "show", "tabular", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert main(["recipes", "show", "tabular", "--schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert set(plan) == set(schema["properties"]) and schema["additionalProperties"] is False
 
 
-def test_damaged_predictions_are_told_and_measured_again(copy, trained, capsys):
-    (copy / "predictions.npz").write_bytes(b"PK\3\4 half")
-    assert main(["compare", trained["array"], str(copy)]) == 5
-    assert "predictions.npz is damaged" in said(capsys)[0]
-    assert main(["evaluate", str(copy)]) == 0
-    assert main(["compare", trained["array"], str(copy)]) == 0
+def test_a_dry_run_shows_a_plan_that_train_takes_again(tmp_path: Path, runs_root: Path, capsys) -> None:
+    assert main(["train", SMALL, "fit.epochs=7", "--dry-run"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith(f"# would train in {runs_root}/small-") and yaml.safe_load(first)["fit"]["epochs"] == 7
+    (tmp_path / "plan.yaml").write_text(first)
+    assert main(["train", "-c", str(tmp_path / "plan.yaml"), "--dry-run"]) == 0
+    assert capsys.readouterr().out == first
+    assert not runs_root.exists()
 
 
-@pytest.mark.parametrize(
-    ("spoilt", "told"),
-    [
-        ("ckpt-*.data*", "ckpt-4 is damaged and left out"),
-        ("ckpt-*.index", "ckpt-4 is damaged and left out"),
-        ("checkpoint", ""),  # TensorFlow's list of them: they are found without.
-    ],
-)
-def test_a_run_whose_checkpoint_is_torn_says_so_and_ends_as_it_would_have(copy, spoilt, told, capsys):
-    outputs = np.load(copy / "predictions.npz")["outputs"]
-    for path in (copy / "checkpoints").glob(spoilt):
-        path.write_bytes(path.read_bytes()[:7])
-    (copy / "report.json").unlink()
-    capsys.readouterr()
-    assert main(["train", "-c", str(copy / "plan.yaml"), "--run", str(copy)]) == 0
-    err = capsys.readouterr().err
-    assert told in err and ("epoch 1/1" in err) == bool(told)
-    np.testing.assert_array_equal(np.load(copy / "predictions.npz")["outputs"], outputs)
+def test_no_run_yet_says_how_to_train_one(capsys) -> None:
+    assert main(["runs"]) == 0
+    assert "train one: tfapp train digits" in capsys.readouterr().out
+    assert main(["runs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
 
 
-def test_lost_best_weights_are_told(copy, capsys):
-    (copy / "checkpoints" / "best.npz").write_bytes(b"PK\3\4 half")
-    (copy / "report.json").unlink()
-    assert main(["train", "-c", str(copy / "plan.yaml"), "--run", str(copy)]) == 5
-    lines = said(capsys)
-    assert "best.npz, the best weights so far, cannot be read" in lines[0] and "--fresh" in lines[1]
+def test_runs_are_listed_with_their_score(finished: Run, capsys) -> None:
+    assert main(["runs"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split()[:5] == ["digits-abc", "digits", "finished", "2024-01-02", "03:04"] and "accuracy 0." in line
+    assert main(["runs", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["folder"] == str(finished.folder) and row["status"] == "finished"
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-@pytest.mark.parametrize("lost", ["gone", "torn"])
-def test_an_image_lost_while_the_run_reads_it_on_the_fly_is_named(part, lost, tmp_path, monkeypatch, capsys):
-    from PIL import Image
-
-    from tfapp.data import images
-
-    for i in range(40):
-        path = tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(RANDOM.integers(0, 256, (40, 40, 3), np.uint8)).save(path)
-    read, taken = images.from_folder, []
-
-    def then_lose_one(*args, **settings):
-        data = read(*args, **settings, memory_limit=0)
-        path = Path(getattr(data, part).features["path"][1])
-        taken.append(f"{path.parent.name}/{path.name}")
-        path.unlink() if lost == "gone" else path.write_bytes(path.read_bytes()[:300])
-        return data
-
-    monkeypatch.setattr(images, "from_folder", then_lose_one)
-    words = ["train", "image_folder", f"folder={tmp_path}/photos", "size=32", "filters=2", "fit.epochs=1"]
-    assert main([*words, "--run", str(tmp_path / "run")]) == 5
-    lines = said(capsys)
-    assert f"1 examples can no longer be read, as {taken[0]}" in lines[0] and "put them back" in lines[1]
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+def test_a_report_is_written_anew_and_its_numbers_are_there_as_json(finished: Run, capsys) -> None:
+    assert main(["report", "digits-abc"]) == 0
+    assert str(finished.file("report.html")) in capsys.readouterr().out.replace("\n", "")
+    assert finished.file("report.html").read_text().startswith("<!DOCTYPE html>")
+    assert main(["report", "digits-abc", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == finished.read("report.json")
 
 
-def test_a_recipe_that_changed_since_says_which_setting_is_no_more(tmp_path, capsys):
-    mine = tmp_path / "mine.py"
-    mine.write_text(Path(SMALL).read_text())
-    assert main(["train", str(mine), "--steps", "1", "--run", str(tmp_path / "run")]) == 0
-    mine.write_text(mine.read_text().replace("flip", "mirror"))
-    assert main(["evaluate", str(tmp_path / "run")]) == 2
-    lines = said(capsys)
-    assert "no setting 'config.flip'" in lines[0] and "plan.yaml" in lines[0]
+def test_a_run_without_a_report_says_how_to_finish_it(finished: Run, capsys) -> None:
+    finished.file("report.json").unlink()
+    assert main(["report", "digits-abc"]) == 5
+    assert "finish it: tfapp train -c" in capsys.readouterr().err
+
+
+def test_one_run_is_nothing_to_compare(finished: Run, capsys) -> None:
+    assert main(["compare", "digits-abc"]) == 5
+    assert "give two or more" in capsys.readouterr().err
+    assert main(["compare", "digits-abc", "digits-abc"]) == 0
+    out = capsys.readouterr().out
+    assert "accuracy" in out and "digits-abc: the same plan" in out

@@ -110,12 +110,17 @@ def test_an_edit_of_the_source_rebuilds_no_dependency(image, tmp_path) -> None:
 
 
 def test_sigterm_half_way_writes_a_checkpoint_and_the_same_command_goes_on(image, runs, container) -> None:
-    words = ["train", "digits", "fit.epochs=100", "fit.patience=0"]
+    words = ["train", "digits", "fit.epochs=100", "fit.patience=100"]
     docker(*ordinary(runs, "--name", container, "--detach"), image, *words)
-    table = runs / "digits-half" / "metrics.csv"
-    found = lambda: [*runs.glob("*/metrics.csv")]  # noqa: E731
-    wait_until(lambda: found() and len(found()[0].read_text().splitlines()) > 5)
-    table = found()[0]
+
+    def half_way() -> bool:
+        running = docker("inspect", "--format", "{{.State.Running}}", container).stdout.strip()
+        assert running == "true", docker("logs", container).stderr
+        found = [*runs.glob("*/metrics.csv")]
+        return bool(found) and len(found[0].read_text().splitlines()) > 5
+
+    wait_until(half_way)
+    table = next(runs.glob("*/metrics.csv"))
     docker("stop", "--time", "60", container)
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip() == "143"
     assert "the same command goes on from there" in docker("logs", container).stderr
@@ -170,7 +175,13 @@ def test_a_run_folder_of_somebody_else_is_told_in_one_message_before_the_trainin
 
 def test_two_workers_of_the_compose_file_end_with_the_same_weights(image) -> None:
     project = "tfapp-tested"
-    env = {**os.environ, "IMAGE": image, "RUN": "two", "WORDS": "fit.epochs=4", "COMPOSE_PROJECT_NAME": project}
+    env = {
+        **os.environ,
+        "IMAGE": image,
+        "RUN": "two",
+        "WORDS": "fit.epochs=4 fit.checkpoint.every_epochs=1",
+        "COMPOSE_PROJECT_NAME": project,
+    }
     env |= {"TENSORBOARD_PORT": str(sshd.free_port())}
 
     def compose(*words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
@@ -207,7 +218,19 @@ def test_two_workers_by_ssh_train_one_run_that_comes_back(image, tmp_path, runs_
 
     engine = {name: os.environ[name] for name in ("PATH", "DOCKER_HOST") if name in os.environ}
     with sshd.serving(tmp_path / "ssh", engine) as (address, config):
-        words = ["cloud", "train", "digits", "fit.epochs=4", "--name", "by-ssh", "--image", image, "--poll", "2"]
+        words = [
+            "cloud",
+            "train",
+            "digits",
+            "fit.epochs=4",
+            "fit.checkpoint.every_epochs=1",
+            "--name",
+            "by-ssh",
+            "--image",
+            image,
+            "--poll",
+            "2",
+        ]
         words += ["--ssh-config", str(config), "--port", str(sshd.free_port() % 30000 + 20000)]
         assert main([*words, "--host", address, "--host", address]) == 0, capfd.readouterr().err
     report = json.loads((runs_root / "by-ssh" / "report.json").read_text())

@@ -24,12 +24,13 @@ def command(run: tuple[str, ...], html: Path | None, as_json: bool) -> None:
       tfapp compare digits digits-3f2a91
       tfapp compare digits digits-3f2a91 --html compared.html
     """
-    from tfapp import compare
     from tfapp import run as runs
 
     found = [runs.find(word) for word in run]
     if len(found) < 2:
         raise Missing("one run is nothing to compare\ngive two or more: tfapp compare RUN RUN")
+    from tfapp import compare
+
     result = compare.compare(found)
     if html is not None:
         from tfapp import report as pages

@@ -22,7 +22,10 @@ VERBS = {
     "recipes": "List the recipes; show one, its settings and their schema.",
     "new": "Write a working copy of a recipe, to change.",
     "validate": "Check a plan, its data and its model; train nothing.",
-    "train": "Train a recipe: from data to a finished, measured, exported run.",
+    "plan": "Measure what a plan would cost: memory, time, disk.",
+    "train": "Train a recipe to a finished, measured, exported run.",
+    "launch": "Train with many workers, started again when one dies.",
+    "verify-resume": "Check that a killed training ends in the same bits.",
     "evaluate": "Measure a run again, on its own test data or on yours.",
     "predict": "Predict new files with a run's exported model.",
     "export": "Write a run's model as SavedModel, Keras or TFLite.",
@@ -43,7 +46,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"tfapp.cli.{name}").command
+        command: click.Command = importlib.import_module(f"tfapp.cli.{name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> None:
@@ -89,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "2")
     try:
         with _ended_by_sigterm():
-            return cli.main(args=words, prog_name="tfapp", standalone_mode=False) or 0
+            return cli.main(args=words, prog_name="tfapp", standalone_mode=False, obj=debug) or 0
     except _Terminated:
         click.echo("error: ended by SIGTERM; the same command goes on from the last checkpoint", err=True)
         return Preempted.exit_code

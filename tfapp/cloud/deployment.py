@@ -163,7 +163,7 @@ def up(deployment: Deployment, terminal: Terminal) -> None:
                 )
         else:
             _make(deployment, machine, terminal)
-    if not terminal.dry:
+    if isinstance(deployment.machines[0], Host) and not terminal.dry:
         keep_note(deployment)
 
 
@@ -281,7 +281,8 @@ def fetch(deployment: Deployment, terminal: Terminal) -> Path:
     if done.code and deployment.bucket:
         copied = command("gcloud", "storage", "rsync", "--recursive", deployment.place, str(deployment.run_here))
         done = terminal.ask(copied, timeout=3600)
-    if done.code:
+    # rsync's 24: a file went away while it was read, as a checkpoint does that makes room for the next.
+    if done.code not in (0, 24):
         _remove_empty(deployment.run_here)
         raise Missing(f"the run could not be brought back: {done.told}\ntry again: tfapp cloud fetch {deployment.name}")
     return deployment.run_here
@@ -413,7 +414,8 @@ def _make(deployment: Deployment, machine: Gpu | Tpu, terminal: Terminal) -> Non
     try:
         _await_answer(machine, terminal)
     except BaseException:
-        down(deployment, terminal)
+        # One that was there before may hold a run.
+        down(deployment, terminal, brought=not there)
         raise
 
 
@@ -582,6 +584,8 @@ def _delete(deployment: Deployment, machine: Gpu | Tpu, terminal: Terminal, safe
             terminal.say(f"{machine.name} is deleted")
             if keep_disk and not gone:
                 return [_disk_kept(machine)]
+            if not safe:
+                terminal.say(f"what came after the run was last brought to {deployment.run_here} is lost with it")
             return []
         if number < 2:
             time.sleep(2)

@@ -289,5 +289,6 @@ def _tar_there(machine: Gpu | Tpu, local: Path, remote: str) -> Command:
 
 
 def _tar_back(machine: Gpu | Tpu, remote: str, local: Path) -> Command:
-    packed = machine.shell(f'tar -C "$HOME/{remote}" --exclude=.lock -cz .')
-    return piped(packed, command("tar", "-C", str(local), "-xz"))
+    # tar's 1: a file changed while it was read, as those of a training do.
+    packed = machine.shell(f'tar -C "$HOME/{remote}" --exclude=.lock -cz . || [ $? -eq 1 ]')
+    return piped(packed, command("tar", "-C", str(local), "--no-same-owner", "-xz"))

@@ -24,6 +24,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from tfapp import environment
 from tfapp.data import arrays, splits
 from tfapp.data.examples import Data, Dropped, Examples, existing
 from tfapp.errors import Missing, Usage
@@ -194,7 +195,7 @@ def _data(
     """
     sound, orientations, lost = _scan(found)
     size = len(sound) * int(np.prod(_shape(reader)))
-    fits = size <= (_free_memory() // 4 if memory_limit is None else memory_limit)
+    fits = size <= (environment.free_memory() // 4 if memory_limit is None else memory_limit)
     images, kept, damaged = _decode_all(sound, orientations, reader) if fits else _try_all(sound, orientations)
     sound, orientations = [sound[i] for i in kept], orientations[kept]
     dropped = dropped + lost + damaged
@@ -277,19 +278,6 @@ def _share_out(
 def _load(reader: Mapping[str, Any], features: Mapping[str, Any]):
     """One example's image inside tf.data."""
     return decode(features["path"], features["orientation"], reader)
-
-
-def _free_memory() -> int:
-    """Bytes that this process may still take: of the machine, or of its container."""
-    import psutil
-
-    free = psutil.virtual_memory().available
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit («max»)
-        pass
-    return max(free, 0)
 
 
 # ---------------------------------------------------------------- finding
