@@ -208,7 +208,7 @@ def every() -> list[Run]:
 def _started(run: Run) -> str:
     try:
         return str(run.read("run.json").get("started", ""))
-    except Missing:
+    except (Missing, OSError):
         return ""
 
 

@@ -21,6 +21,7 @@ from tfapp.callbacks.pace import Pace
 from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
+from tfapp.data.pipeline import readable
 from tfapp.job import Job
 from tfapp.launch import signs
 from tfapp.plan import Plan
@@ -56,13 +57,14 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         if machine.chief:
             jobs.announce(job, say)
-        trained = fit(job, run, say)
-        identical.check(trained.model, machine, run.log(machine))
-        report = {}
-        if machine.chief:
-            model = export.whole(job.preprocess, trained.model, data.task)
-            export.save(model, run.folder)
-            report = worth.report(run, recipe, job, trained, model)
+        with readable(data):
+            trained = fit(job, run, say)
+            identical.check(trained.model, machine, run.log(machine))
+            report = {}
+            if machine.chief:
+                model = export.whole(job.preprocess, trained.model, data.task)
+                export.save(model, run.folder)
+                report = worth.report(run, recipe, job, trained, model)
         machine.wait_for_all()
         return report
 

@@ -232,6 +232,34 @@ def test_lost_best_weights_are_told(copy, capsys):
     assert "best.npz, the best weights so far, cannot be read" in lines[0] and "--fresh" in lines[1]
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("lost", ["gone", "torn"])
+def test_an_image_lost_while_the_run_reads_it_on_the_fly_is_named(part, lost, tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    from tfapp.data import images
+
+    for i in range(40):
+        path = tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RANDOM.integers(0, 256, (40, 40, 3), np.uint8)).save(path)
+    read, taken = images.from_folder, []
+
+    def then_lose_one(*args, **settings):
+        data = read(*args, **settings, memory_limit=0)
+        path = Path(getattr(data, part).features["path"][1])
+        taken.append(f"{path.parent.name}/{path.name}")
+        path.unlink() if lost == "gone" else path.write_bytes(path.read_bytes()[:300])
+        return data
+
+    monkeypatch.setattr(images, "from_folder", then_lose_one)
+    words = ["train", "image_folder", f"folder={tmp_path}/photos", "size=32", "filters=2", "fit.epochs=1"]
+    assert main([*words, "--run", str(tmp_path / "run")]) == 5
+    lines = said(capsys)
+    assert f"1 examples can no longer be read, as {taken[0]}" in lines[0] and "put them back" in lines[1]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
 def test_a_recipe_that_changed_since_says_which_setting_is_no_more(tmp_path, capsys):
     mine = tmp_path / "mine.py"
     mine.write_text(Path(SMALL).read_text())

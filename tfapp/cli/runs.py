@@ -43,7 +43,7 @@ def _row(run: Any) -> dict[str, Any]:
 
     try:
         facts, report, plan = run.read("run.json"), run.read("report.json"), run.plan()
-    except Missing:
+    except (Missing, OSError):  # One run that cannot be read does not hide the others.
         facts, report, plan = {"status": "damaged"}, {}, {}
     scores = report.get("evaluation", {}).get("scores", {})
     name = next((name for name in ("accuracy", "rmse") if name in scores), None)
