@@ -3,10 +3,11 @@
 Run:    tfapp train language_model
         tfapp train language_model data=novel.txt
         tfapp train language_model data=docs/*.md,notes tokens=words vocabulary=8000
-        tfapp predict language_model prompt.txt --tokens 300
 Cost:   about five minutes on two cores
 Score:  at most 2.3 bits per byte on the test part of the default text
 Data:   your own text files; by default the docstrings of Python's standard library, 0.9 MB, no download
+
+`tfapp predict language_model prompt.txt --tokens 300` goes on from the end of a text.
 
 Each position sees itself and what stands before it (Vaswani et al. 2017, arXiv:1706.03762; normalised first, as in
 Radford et al. 2019). With tokens=bytes any language and any file will do; with tokens=words the perplexity is that of

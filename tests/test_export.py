@@ -112,7 +112,7 @@ def test_every_form_gives_the_run_s_outputs_and_replaces_nothing(saved, kind: st
     name, run, features, before = saved
     path = tmp_path / "deep" / f"model.{kind}"
     if name == "words" and kind == "tflite":
-        with pytest.raises(Refused, match="this model takes text.*\nexport it with --format savedmodel or keras"):
+        with pytest.raises(Refused, match="this model takes strings.*\nexport it with --format savedmodel or keras"):
             export.export(run, kind, path)
         assert not path.exists()
         return
@@ -121,7 +121,7 @@ def test_every_form_gives_the_run_s_outputs_and_replaces_nothing(saved, kind: st
     if kind == "keras":
         after = export.load_keras(path)(tf.nest.map_structure(tf.constant, features), training=False).numpy()
     elif kind == "tflite":
-        after = export._tflite_call(path)(features)
+        after = export._tflite_call(path.read_bytes())(features)
     else:
         after = export.load_saved(path)(features)
     np.testing.assert_allclose(after, before, atol=1e-5)
@@ -161,7 +161,7 @@ def test_code_in_a_keras_file_is_refused_and_never_run(tmp_path: Path) -> None:
     model = keras.Model(inputs, keras.layers.Lambda(code)(inputs))
     marker.unlink()
     model.save(tmp_path / "model.keras")
-    with pytest.raises(Failed, match="model.keras cannot be loaded: .*Lambda"):
+    with pytest.raises(Refused, match="model.keras is not loaded, since it needs code of its own: .*Lambda"):
         export.load_keras(tmp_path / "model.keras")
     assert not marker.exists()
 
@@ -173,7 +173,7 @@ def test_a_file_that_is_no_model_is_told_in_a_line(tmp_path: Path) -> None:
     for load in (lambda: export.load_keras(tmp_path / "model.keras"), lambda: export.load(tmp_path)):
         with pytest.raises(Failed, match="cannot be loaded: ") as caught:
             load()
-        assert "\n" not in str(caught.value)
+        assert str(caught.value).count("\n") == 1
     for load in (lambda: export.load_keras(tmp_path / "none.keras"), lambda: export.load(tmp_path / "none")):
         with pytest.raises(Failed, match="cannot be loaded: "):
             load()

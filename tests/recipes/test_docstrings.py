@@ -17,11 +17,12 @@ import yaml
 
 from tfapp import recipe as recipes
 from tfapp.cli.main import main
-from tfapp.evaluate import classification, regression
+from tfapp.evaluate import classification, language, regression
 
 HEADINGS = ("Run", "Cost", "Score", "Data")
 NAMES = [one.word for one in recipes.listed()]
-SCORE = re.compile(r"\b(\d+(?:\.\d+)?) (?:test )?([A-Za-z][\w²-]*(?: loss| score)?)")
+SCORE = re.compile(r"\b(\d+(?:\.\d+)?) (?:test )?(bits per byte|[A-Za-z][\w²-]*(?: loss| score)?)")
+LESS_IS_BETTER = {"bits_per_byte", "log_loss", "perplexity", "brier", "mae", "rmse", "median_absolute_error"}
 
 
 def told(name: str) -> dict[str, str]:
@@ -42,7 +43,12 @@ def known_scores() -> set[str]:
     """The names of all that a report can measure."""
     labels, outputs = np.arange(40) % 20, np.eye(20)[np.arange(40) % 20]
     many = classification.measure(labels, outputs, [str(i) for i in range(20)])
-    return set(many["scores"]) | set(regression.measure(np.arange(40.0), np.arange(40.0) + 1)["scores"])
+    text = language.measure(np.ones((4, 5)), np.ones((4, 5), bool), True)
+    return (
+        set(text["scores"])
+        | set(many["scores"])
+        | set(regression.measure(np.arange(40.0), np.arange(40.0) + 1)["scores"])
+    )
 
 
 def scores(name: str, about: str = "") -> list[tuple[str, float]]:
@@ -103,7 +109,8 @@ def hold(report: dict, name: str, about: str = "") -> None:
     assert promised, f"no score under «Score:» of {name} speaks of {about!r}"
     assert report["evaluation"]["part"] == "test"
     for metric, number in promised:
-        assert report["evaluation"]["scores"][metric]["value"] >= number
+        reached = report["evaluation"]["scores"][metric]["value"]
+        assert reached <= number if metric in LESS_IS_BETTER else reached >= number
 
 
 @pytest.mark.slow
@@ -122,6 +129,13 @@ def test_digits_scores_what_it_says_in_less_than_a_minute(tmp_path):
 @pytest.mark.e2e
 def test_tabular_scores_what_it_says_on_the_data_it_brings(tmp_path):
     hold(run(commands("tabular")[0], tmp_path / "run"), "tabular", "breast cancer")
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.timeout(3600)
+def test_language_model_scores_what_it_says_on_the_text_that_python_brings(tmp_path):
+    hold(run(commands("language_model")[0], tmp_path / "run"), "language_model")
 
 
 @pytest.mark.slow
