@@ -99,6 +99,7 @@ def fit(job: Job, run: Run) -> Trained:
     began = time.perf_counter()
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()
+        best.set_model(model)
         best.on_train_end()
     else:
         try:
