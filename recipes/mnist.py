@@ -3,7 +3,7 @@
 Run:    tfapp train mnist
         tfapp train mnist config.folder=path/to/idx-files
 Cost:   a minute an epoch on two cores (60,000 images); a few seconds with 8,000
-Score:  at least 0.99 test accuracy; at least 0.98 when trained on 8,000 images
+Score:  at least 0.99 test accuracy; trained on 8,000 images at least 0.98 test accuracy
 Data:   tf_keras.datasets.mnist (Y. LeCun, C. Cortes, C. Burges; CC BY-SA 3.0), downloaded once, or a folder with
         train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and the same with t10k, or one of the pairs
 """

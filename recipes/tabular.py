@@ -116,7 +116,9 @@ def preprocess(config, data):
 def _encode(config, raw, train):
     """Numbers [n, k] with NaN for missing as what the model is given, learned from the training part [N, k]."""
     gaps = np.isnan(train)
-    middle = np.nan_to_num(np.nanmedian(train, axis=0) if config.impute == "median" else np.nanmean(train, axis=0))
+    there = [column[~gap] for column, gap in zip(train.T, gaps.T, strict=True)]
+    middle_of = np.median if config.impute == "median" else np.mean
+    middle = np.array([middle_of(values) if len(values) else 0 for values in there])
     filled = np.where(gaps, middle, train).astype("float32")
     missing = tf.math.is_nan(raw)
     values = tf.where(missing, middle.astype("float32"), raw)
@@ -130,7 +132,7 @@ def _encode(config, raw, train):
     # One wild value should not drown out everything else.
     parts = [tf.clip_by_value(scale(values), -10.0, 10.0)]
 
-    edges = [_edges(column[~gap], config.bins) for column, gap in zip(train.T, gaps.T, strict=True)]
+    edges = [_edges(values, config.bins) for values in there]
     low, width = np.concatenate([e[:-1] for e in edges]), np.concatenate([np.diff(e) for e in edges])
     if len(low):
         bins = tf.gather(values, np.repeat(np.arange(len(edges)), [max(len(e) - 1, 0) for e in edges]), axis=1)

@@ -60,6 +60,23 @@ def test_a_memory_limit_of_the_container_counts(tmp_path: Path, monkeypatch: pyt
     assert environment.memory() == (2**28, 2**27)
 
 
+def test_files_that_the_container_has_read_are_memory_that_is_free(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "memory.max").write_text(f"{2**28}\n")
+    (tmp_path / "memory.current").write_text(f"{2**27}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1\nfile {2**27}\ninactive_file {2**26}\n")
+    monkeypatch.setattr(environment, "_cgroups", lambda: [tmp_path])
+    assert environment.free_memory() == 2**27 + 2**26
+
+
+def test_the_peak_of_memory_is_this_process_s_own() -> None:
+    # A child that begins with the peak of its parent would report the parent's gigabyte.
+    script = "from tfapp import environment as e; b = bytearray(2**26); b[::4096] = b[::4096]; print(e.peak_memory())"
+    held = bytearray(2**28)
+    held[::4096] = b"1" * len(held[::4096])
+    peak = int(subprocess.check_output([sys.executable, "-c", script], text=True))
+    assert 2**26 < peak < 2**28 <= environment.peak_memory()
+
+
 def test_no_limit_leaves_the_machine_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_cgroups", list)
     whole = environment.memory()[0], environment.usable_cores()
@@ -81,6 +98,13 @@ def test_a_valid_cluster_is_described() -> None:
 def test_no_cluster_is_none() -> None:
     assert environment.tf_config({}) is None
     assert environment.tf_config({"TF_CONFIG": " "}) is None
+
+
+@pytest.mark.parametrize(("workers", "here"), [(["a:1", "a:2"], 2), (["a:1", "b:1", "a:2"], 2), (["a:1", "b:1"], 1)])
+def test_workers_of_one_host_share_its_memory(workers: list[str], here: int) -> None:
+    cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
+    assert environment.workers_here({"TF_CONFIG": json.dumps(cluster)}) == here
+    assert environment.workers_here({}) == 1
 
 
 @pytest.mark.parametrize(

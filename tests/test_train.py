@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfapp import environment
 from tfapp.cli import asking
 from tfapp.cli.main import main
 
@@ -195,16 +196,6 @@ def test_a_nan_stops_the_training_and_names_the_example(tmp_path: Path, capsys) 
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused_with_the_nearest_that_can(tmp_path: Path) -> None:
-    from tfapp.errors import Refused
-    from tfapp.job import _shareable
-    from tfapp.plan import Fit
-
-    for fit, replicas in ((Fit(batch_size=10), 4), (Fit(batch_size=10, accumulate=2), 2)):
-        with pytest.raises(Refused, match=r"use fit\.batch_size=12 or 8"):
-            _shareable(fit, replicas)
-
-
 def test_half_precision_trains_with_the_softmax_in_float32(tmp_path: Path) -> None:
     import tensorflow as tf
 
@@ -236,27 +227,99 @@ def test_sigterm_writes_a_checkpoint_and_ends_in_143_and_the_same_command_goes_o
     assert len((folder / "metrics.csv").read_text().splitlines()) > rows
 
 
-def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
-    """Real processes under MultiWorkerMirroredStrategy on loopback."""
-    import socket
+def test_sigterm_while_the_report_is_made_leaves_the_rest_to_the_same_command(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = [sys.executable, "-m", "tfapp", "train", SMALL, "--run", str(folder)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while not (folder / "model" / "saved_model.pb").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 143, told
+    assert json.loads((folder / "run.json").read_text())["status"] == "stopped"
+    assert main(words[3:]) == 0
+    assert json.loads((folder / "report.json").read_text())["evaluation"]["n"] == 18
 
-    with socket.socket() as a, socket.socket() as b:
-        a.bind(("127.0.0.1", 0)), b.bind(("127.0.0.1", 0))
-        ports = [s.getsockname()[1] for s in (a, b)]
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    words = [sys.executable, "-m", "tfapp", "train", SMALL, "--run", str(tmp_path / "two")]
-    # The first worker opens the run; the second finds it open.
-    workers = [
+
+def cluster_of(count: int, words: list[str]) -> list[subprocess.Popen[str]]:
+    """The processes of a MultiWorkerMirrored job on loopback."""
+    import socket
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]}
+    return [
         subprocess.Popen(
-            words,
+            [sys.executable, "-m", "tfapp", *words],
             env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})},
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in range(2)
+        for i in range(count)
     ]
+
+
+def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
+    """Real processes under MultiWorkerMirroredStrategy on loopback."""
+    workers = cluster_of(2, ["train", SMALL, "--run", str(tmp_path / "two")])
     told = [worker.communicate(timeout=200)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], told
     assert main(["train", SMALL, "--run", str(tmp_path / "one")]) == 0
     one, two = (np.load(tmp_path / name / "predictions.npz")["outputs"] for name in ("one", "two"))
     np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_automatic_batch_size_is_found_once_and_is_the_run_s_from_then_on(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "auto"
+    words = ["train", SMALL, "fit.batch_size=auto"]
+    assert main([*words, "--run", str(folder), "--steps", "2"]) == 0
+    told = capsys.readouterr().err
+    found = json.loads((folder / "batch_size.json").read_text())
+    assert f"fit.batch_size={found['chosen']}: " in told
+    assert ("learning rate is left as it is" in told) == (found["chosen"] != 16)
+    assert f"batch_size: {found['chosen']}\n" in (folder / "plan.yaml").read_text()
+    # What the report tells of is what was trained.
+    assert json.loads((folder / "report.json").read_text())["plan"]["fit"]["batch_size"] == found["chosen"]
+    assert main([*words, "--run", str(folder), "--steps", "2"]) == 0
+    assert "has this run finished" in capsys.readouterr().err
+    # A run that was cut off goes on with its answer, measured or not.
+    begun = tmp_path / "begun"
+    (begun / "logs").mkdir(parents=True)
+    for name in ("plan.yaml", "run.json", "batch_size.json"):
+        (begun / name).write_bytes((folder / name).read_bytes())
+    (begun / "run.json").write_text((begun / "run.json").read_text().replace("finished", "stopped"))
+    (begun / "batch_size.json").write_text(json.dumps({**found, "chosen": 24}))
+    assert main([*words, "--run", str(begun), "--steps", "2"]) == 0
+    assert "fit.batch_size=24, as measured when this run began" in capsys.readouterr().err
+    # The saved plan alone is enough, and measures nothing anew.
+    again = tmp_path / "again"
+    assert main(["train", "-c", str(folder / "plan.yaml"), "--run", str(again)]) == 0
+    assert not (again / "batch_size.json").exists()
+    first, second = (np.load(run / "predictions.npz")["outputs"] for run in (folder, again))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.slow
+def test_without_room_for_any_batch_a_training_ends_in_5_and_may_try_again(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(environment, "free_memory", lambda: 2**27)
+    assert main(["train", SMALL, "fit.batch_size=auto", "--run", str(tmp_path / "run")]) == 5
+    assert "alone do not fit in 107 MB of memory" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert "batch_size: auto\n" in (tmp_path / "run" / "plan.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_two_workers_take_the_chief_s_batch_size(tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    # Not by the clock: workers whose clocks differ would not save at the same step.
+    words = ["fit.batch_size=auto", "fit.checkpoint.every_epochs=1"]
+    workers = cluster_of(2, ["train", SMALL, *words, "--run", str(folder)])
+    told = [worker.communicate(timeout=400)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], told
+    found = json.loads((folder / "batch_size.json").read_text())
+    assert found["workers"] == 2 and found["chosen"] in {2 * row["batch"] for row in found["measured"]}
+    assert all(f"global batch {found['chosen']} (2 replicas × {found['chosen'] // 2})" in one for one in told)

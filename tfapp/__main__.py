@@ -1,7 +1,18 @@
-"""`python -m tfapp`, for where the `tfapp` script is not on the PATH."""
+"""The process `tfapp`, also as `python -m tfapp` where the script is not on the PATH."""
 
 import sys
 
-from tfapp.cli.main import main
 
-sys.exit(main())
+def run() -> int:
+    """The command with the process's words; a Ctrl-C while its modules are loaded is as quiet as a later one."""
+    try:
+        from tfapp.cli.main import main
+
+        return main()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

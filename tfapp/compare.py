@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import Any
 
 import numpy as np
 
 from tfapp import tasks
-from tfapp.errors import Missing
+from tfapp.errors import Missing, of_system
 from tfapp.plan import difference
 from tfapp.run import Run
 
@@ -30,10 +31,12 @@ def compare(runs: list[Run]) -> dict[str, Any]:
     rows: dict[str, list[float | None]] = {}
     for name in dict.fromkeys(name for report in all_reports for name, value in _scores(report).items()):
         rows[name] = [_scores(report).get(name) for report in all_reports]
+    pairs = [(run.folder.name, _pair(runs[0], run)) for run in runs[1:]]
     return {
         "runs": [report["run"] for report in all_reports],
         "rows": rows,
-        "pairs": [pair for run in runs[1:] if (pair := _pair(runs[0], run)) is not None],
+        "pairs": [pair for _, pair in pairs if pair is not None],
+        "unpaired": [name for name, pair in pairs if pair is None],
         "changes": {run.folder.name: difference(runs[0].plan(), run.plan()) for run in runs[1:]},
     }
 
@@ -65,5 +68,10 @@ def _predictions(run: Run) -> dict[str, np.ndarray] | None:
     path = run.file("predictions.npz")
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as held:
-        return {name: held[name] for name in held.files}
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return {name: held[name] for name in ("labels", "outputs")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        if of_system(error):
+            raise
+        raise Missing(f"{path} is damaged: {error}\nmeasure the run again: tfapp evaluate {run.folder}") from None

@@ -33,6 +33,11 @@ CONFLICTS = (
         "use runtime.precision=bfloat16",
     ),
     Conflict(
+        lambda p: p.fit.batch_size == "auto" and p.runtime.strategy == "tpu",
+        "fit.batch_size=auto on a TPU, which belongs to one process: none can try batches beside the training",
+        "give fit.batch_size a number; tfapp validate estimates the memory",
+    ),
+    Conflict(
         lambda p: p.runtime.replicas not in (None, 1) and p.runtime.strategy in ("single", "tpu"),
         "runtime.replicas with runtime.strategy=single or tpu, which decide the number of replicas themselves",
         "use runtime.strategy=mirrored, or leave runtime.replicas out",

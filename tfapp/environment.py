@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tfapp.launch import cluster as clusters
+
 # As in setup.cfg; a test holds the two together.
 NEEDED = (
     "tensorflow",
@@ -129,13 +131,40 @@ def memory() -> tuple[int, int]:
 
     system = psutil.virtual_memory()
     total, available = system.total, system.available
-    limits = [(folder / "memory.max", folder / "memory.current") for folder in _cgroups()]
-    older = Path("/sys/fs/cgroup/memory")
-    for limit, used in [*limits, (older / "memory.limit_in_bytes", older / "memory.usage_in_bytes")]:
-        if (most := _read(limit).strip()).isdigit() and int(most) < system.total:
+    limits = [(folder, "memory.max", "memory.current", "inactive_file") for folder in _cgroups()]
+    older = (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    for folder, limit, used, cached in [*limits, older]:
+        if (most := _read(folder / limit).strip()).isdigit() and int(most) < system.total:
             total = min(total, int(most))
-            available = min(available, max(0, int(most) - int(_read(used).strip() or 0)))
+            # Files that were read count as used, but are given up as soon as memory is wanted.
+            taken = int(_read(folder / used).strip() or 0) - _statistic(folder / "memory.stat", cached)
+            available = min(available, max(0, int(most) - max(0, taken)))
     return total, available
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take, of the machine or of its container: the one answer for who must fit."""
+    return memory()[1]
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held at any moment so far."""
+    # What getrusage says begins, on Linux, with the peak of the process that started this one.
+    if (held := _statistic("/proc/self/status", "VmHWM:")) > 0:
+        return held * 1024
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def workers_here(environ: Mapping[str, str] = os.environ) -> int:
+    """How many workers of this process's cluster share its host, and so its memory; at least 1."""
+    here = clusters.current(environ)
+    if here is None:
+        return 1
+    hosts = [address.rpartition(":")[0] for address in here.addresses]
+    return hosts.count(hosts[here.worker])
 
 
 def threads() -> dict[str, str]:
@@ -226,6 +255,12 @@ def _read(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _statistic(path: str | Path, name: str) -> int:
+    """One number of a file of «name number» lines; 0 where it is not there."""
+    lines = (line.split() for line in _read(path).splitlines())
+    return next((int(words[1]) for words in lines if len(words) > 1 and words[0] == name), 0)
 
 
 def _said_by(*words: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tfapp import tasks
 from tfapp.data.examples import Examples
 from tfapp.errors import Failed, Refused, Usage
 from tfapp.preprocess import Preprocess, batches_of
-from tfapp.run import Run, writing, writing_folder
+from tfapp.run import Run, make_folder, writing, writing_folder
 
 
 def whole(preprocess: Preprocess, model: keras.Model, task: str) -> keras.Model:
@@ -57,8 +58,8 @@ def saved_model(model: keras.Model, path: Path) -> None:
     tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
 
 
-def tflite(folder: Path, path: Path) -> Path:
-    """Convert the run's model to TFLite, with the float32 weights as they are.
+def tflite(folder: Path) -> bytes:
+    """The run's model as a TFLite file, with the float32 weights as they are.
 
     Raises:
       Refused: the model has operations that TFLite lacks (strings and lookups).
@@ -66,9 +67,11 @@ def tflite(folder: Path, path: Path) -> Path:
     model = load_keras(folder / "model.keras")
     if any(t.dtype == tf.string for t in tf.nest.flatten(model.input)):
         raise Refused(
-            "this model takes text, and TFLite has no string operations\nexport it with --format savedmodel or keras"
+            "this model takes strings (texts or categories), and TFLite has no operations on them\n"
+            "export it with --format savedmodel or keras"
         )
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    # Not from the Keras model: an input named by a keyword of Python would have no signature.
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "model"), signature_keys=["serving_default"])
     try:
         content = converter.convert()
     except Exception as error:
@@ -76,9 +79,7 @@ def tflite(folder: Path, path: Path) -> Path:
         raise Refused(
             f"the TFLite converter refuses this model: {reason}\nexport it with --format savedmodel or keras"
         ) from error
-    with writing(path) as file:
-        file.write(content)
-    return path
+    return content
 
 
 def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
@@ -92,14 +93,20 @@ def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
     """
     if path.exists():
         raise Usage(f"{path} exists already, and is left as it is\nwrite elsewhere with --output")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    # Loaded before anything is written: a damaged model is not passed on.
+    own = load(run.folder)
+    sample = _sample(own.inputs, 16)
+    expected = own(sample)
     if kind == "tflite":
-        tflite(run.folder, path)
-        written = _tflite_call(path)
+        content = tflite(run.folder)
+        written = _tflite_call(content)
+        with writing(path) as file:
+            file.write(content)
     elif kind == "keras":
+        model = load_keras(run.file("model.keras"))
         with writing(path) as file:
             file.write(run.file("model.keras").read_bytes())
-        model = load_keras(path)
 
         def written(features: Any) -> np.ndarray:
             return model(features, training=False).numpy()
@@ -108,17 +115,35 @@ def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
         with writing_folder(path) as aside:
             shutil.copytree(run.file("model"), aside)
         written = load_saved(path)
-    sample = _sample(load_keras(run.file("model.keras")), 16)
-    difference = float(np.max(np.abs(written(sample) - load(run.folder)(sample))))
+    difference = float(np.max(np.abs(written(sample) - expected)))
     return {"path": str(path), "bytes": _bytes(path), "checked": 16, "max_difference": difference}
 
 
 def load_keras(path: Path) -> keras.Model:
-    """The saved .keras model, in safe mode: nothing that the file says is executed."""
+    """The saved .keras model, in safe mode: nothing that the file says is executed.
+
+    Raises:
+      Refused: it needs code that the file brings or names (Lambda layers, layers of one's own). Failed: it is damaged.
+    """
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise Failed(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    except (ValueError, TypeError) as error:
+        if not zipfile.is_zipfile(path):
+            raise _unreadable(path, error) from error
+        raise Refused(
+            f"{path} is not loaded, since it needs code of its own: {str(error).strip().splitlines()[0][:200]}\n"
+            "export it with --format savedmodel, or train with plain operations and Keras's own layers in the recipe"
+        ) from error
+    except Exception as error:  # noqa: BLE001, as a damaged file can make its reader raise anything
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> Failed:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return Failed(
+        f"{path} cannot be loaded: {reason[:300]}\n"
+        "if it belongs to a run, remove it: the command that trained the run writes it anew"
+    )
 
 
 def load(folder: Path) -> Any:
@@ -134,8 +159,8 @@ def load_saved(path: Path) -> Any:
     """A SavedModel of ours as a function, as `load` gives it."""
     try:
         loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise Failed(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # noqa: BLE001, as a damaged file can make its reader raise anything
+        raise _unreadable(path, error) from error
     serve = loaded.signatures["serving_default"]
 
     def call(features: Any) -> np.ndarray:
@@ -145,6 +170,8 @@ def load_saved(path: Path) -> Any:
 
     # The signature's function dies with the object that it came from.
     call.model = loaded  # type: ignore[attr-defined]
+    inputs = {_feature(argument): spec for argument, spec in serve.structured_input_signature[1].items()}
+    call.inputs = inputs["inputs"] if list(inputs) == ["inputs"] else inputs  # type: ignore[attr-defined]
     return call
 
 
@@ -163,17 +190,17 @@ def raw_batches(examples: Examples, batch_size: int) -> Any:
     return dataset.map(examples.load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 
-def _tflite_call(path: Path) -> Any:
-    """A TFLite file as a function, through the LiteRT interpreter."""
+def _tflite_call(content: bytes) -> Any:
+    """A TFLite file's content as a function, through the LiteRT interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    runner = Interpreter(model_content=content).get_signature_runner("serving_default")
 
     def call(features: Any) -> np.ndarray:
         named = features if isinstance(features, dict) else {"inputs": features}
         return np.concatenate(
             [
-                next(iter(runner(**{name: value[[row]] for name, value in named.items()}).values()))
+                runner(**{_argument(name): value[[row]] for name, value in named.items()})["outputs"]
                 for row in range(len(next(iter(named.values()))))
             ]
         )
@@ -181,8 +208,8 @@ def _tflite_call(path: Path) -> Any:
     return call
 
 
-def _sample(model: keras.Model, n: int) -> Any:
-    """Random raw features that the model takes, to compare two forms of it."""
+def _sample(inputs: Any, n: int) -> Any:
+    """Random raw features of the inputs (a tf.TensorSpec, or one a name), to compare two forms of a model."""
     random = np.random.default_rng(0)
 
     def draw(tensor: Any) -> np.ndarray:
@@ -193,7 +220,7 @@ def _sample(model: keras.Model, n: int) -> Any:
             return random.integers(0, 2, shape).astype(tensor.dtype.as_numpy_dtype)
         return random.random(shape).astype(tensor.dtype.as_numpy_dtype)
 
-    return tf.nest.map_structure(draw, model.input)
+    return tf.nest.map_structure(draw, inputs)
 
 
 def _bytes(path: Path) -> int:
@@ -208,6 +235,11 @@ def _argument(name: str) -> str:
     A «class_» beside it becomes «class__», so no two inputs get one name.
     """
     return f"{name}_" if keyword.iskeyword(name.rstrip("_")) else name
+
+
+def _feature(argument: str) -> str:
+    """The input that a SavedModel calls so."""
+    return argument[:-1] if keyword.iskeyword(argument.rstrip("_")) else argument
 
 
 def _named_inputs(model: keras.Model) -> dict[str, Any]:

@@ -9,6 +9,12 @@ from typing import Any, NamedTuple
 
 from tfapp.errors import GateFailed, Usage, nearest
 
+# All that a report can hold; a test compares. A word that is none is refused before hours of training.
+METRICS = (
+    *("accuracy", "balanced_accuracy", "top_5_accuracy", "precision_macro", "recall_macro", "f1_macro"),
+    *("precision_weighted", "recall_weighted", "f1_weighted", "roc_auc", "pr_auc", "log_loss", "brier"),
+    *("mae", "rmse", "median_absolute_error", "r2"),
+)
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
@@ -27,13 +33,16 @@ def parse(text: str) -> Gate:
     """«accuracy>=0.98» as a gate.
 
     Raises:
-      Usage: it is not a metric, a comparison and a number.
+      Usage: it is not a metric, a comparison and a number, or no report has such a metric.
     """
     match = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
     try:
-        return Gate(match[1], match[2], float(match[3]))  # type: ignore[index]
+        gate = Gate(match[1], match[2], float(match[3]))  # type: ignore[index]
     except (TypeError, ValueError):
         raise Usage(f"cannot read the gate {text!r}\ngates are as 'accuracy>=0.98' or 'log_loss<0.1'") from None
+    if gate.metric not in METRICS:
+        raise Usage(f"no score {gate.metric!r} to hold to {gate}\n{nearest(gate.metric, METRICS)}")
+    return gate
 
 
 def check(gates: Sequence[Gate], report: dict[str, Any]) -> None:

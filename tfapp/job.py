@@ -9,16 +9,25 @@ from types import MethodType, ModuleType
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import accumulate, batch_statistics, recompute, tasks
+from tfapp import accumulate, batch_size, batch_statistics, recompute, tasks
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
-from tfapp.errors import Failed, Refused
+from tfapp.errors import Failed, Refused, Usage, nearest
 from tfapp.optimizers import clip_whole_gradients, planned
 from tfapp.plan import Fit, Plan
-from tfapp.preprocess import Preprocess
+from tfapp.preprocess import Preprocess, of_tf_keras
+from tfapp.recipe import Training
 from tfapp.runtime import Machine
+
+# What a Training is made of, and what one looks like.
+PARTS = {
+    "optimizer": (keras.optimizers.Optimizer, "keras.optimizers.Adam(1e-3)"),
+    "loss": (keras.losses.Loss, "keras.losses.SparseCategoricalCrossentropy(from_logits=True)"),
+    "metric": (keras.metrics.Metric, 'keras.metrics.SparseCategoricalAccuracy("accuracy")'),
+}
 
 
 @dataclass(frozen=True)
@@ -58,21 +67,30 @@ class Job:
 
     @property
     def monitor(self) -> str:
-        """The value that decides what is best: as planned, or the loss where there is no validation."""
-        return self.plan.fit.monitor if self.validation else self.plan.fit.monitor.removeprefix("val_")
+        """The value that decides what is best: as planned, or the loss where there is no validation.
+
+        Raises:
+          Usage: it is none of this run's numbers.
+        """
+        wanted = self.plan.fit.monitor if self.validation else self.plan.fit.monitor.removeprefix("val_")
+        names = ["loss", *(getattr(metric, "name", metric) for metric in (*self.metrics, *self.model.metrics))]
+        names += [f"val_{name}" for name in names] if self.validation else []
+        if wanted not in names:
+            raise Usage(f"fit.monitor={wanted!r} is none of this run's numbers\n{nearest(wanted, names)}")
+        return wanted
 
 
 def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
     """The recipe's data, model and training as one job, before any feature; called in the strategy's scope.
 
     Raises:
-      Refused: the global batch cannot be shared out evenly. Failed: the model does not fit the data.
+      Refused: the global batch cannot be shared out evenly. Failed: a part of the recipe does not fit the data.
     """
-    _shareable(plan.fit, machine.replicas)
+    batch_size.shareable(plan, machine.replicas)
     preprocess = Preprocess.of(recipe, plan.config, data)
     inputs = preprocess.inputs()
     model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
-    training = recipe.training(plan.config, data)
+    training = _taught(recipe.training(plan.config, data), data)
     train, validation = _batches(plan, recipe, data, preprocess)
     job = Job(
         plan=plan,
@@ -122,18 +140,6 @@ def on_one_device(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _shareable(fit: Fit, replicas: int) -> None:
-    shares = replicas * fit.accumulate
-    if fit.batch_size % shares:
-        below, above = fit.batch_size // shares * shares, (fit.batch_size // shares + 1) * shares
-        parts = f", each in {fit.accumulate} parts" if fit.accumulate > 1 else ""
-        raise Refused(
-            f"fit.batch_size={fit.batch_size} is global and cannot be shared out evenly among {replicas} "
-            f"replica{'s' if replicas > 1 else ''}{parts}\nuse fit.batch_size={above}"
-            + (f" or {below}" if below else "")
-        )
-
-
 def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
     bind: list[Callable[[keras.Model], None]] = [count_each_example_once, clip_whole_gradients]
     if replicas > 1:
@@ -145,16 +151,12 @@ def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[ke
 
 
 def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
-    if not isinstance(model, keras.Model):
-        raise Failed(
-            f"the recipe's model() gave {type(model).__name__}, not a tf_keras Model\n"
-            "recipes import tf_keras as keras; models of Keras 3 (import keras) do not train here"
-        )
-    outputs = model(inputs)
+    outputs = of_tf_keras(model, "model()")(inputs)
+    given = tuple(outputs.shape[1:]) if hasattr(outputs, "shape") else f"{len(outputs)} outputs"
     task = tasks.of(data.task)
-    if tuple(outputs.shape[1:]) != task.shape(data):
+    if given != task.shape(data):
         raise Failed(
-            f"the recipe's model gives {tuple(outputs.shape[1:])} an example, but {data.target!r} needs "
+            f"the recipe's model gives {given} an example, but {data.target!r} needs "
             f"{task.shape(data)}: {task.ANSWER}\nend the model in {task.LAST}"
         )
     if outputs.dtype != "float32":
@@ -164,12 +166,45 @@ def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
     return model
 
 
+def _taught(made: Any, data: Data) -> Training:
+    """The recipe's training(), whose parts Keras will take."""
+    if not isinstance(made, Training):
+        raise Failed(
+            f"the recipe's training() gave {type(made).__name__}, not a Training\n"
+            "end it in: return Training(optimizer, loss, metrics)"
+        )
+    for part, value in [("optimizer", made.optimizer), ("loss", made.loss), *(("metric", m) for m in made.metrics)]:
+        kind, example = PARTS[part]
+        if not isinstance(value, kind):
+            given = repr(value) if isinstance(value, str) else f"{type(value).__module__}.{type(value).__name__}"
+            raise Failed(
+                f"the recipe's {part} is {given}\ngive an object of tf_keras (not of its legacy part), as {example}"
+            )
+    labels = tf.zeros([2, *data.train.labels.shape[1:]], data.train.labels.dtype)
+    outputs = tf.zeros([2, *tasks.of(data.task).shape(data)])
+    try:
+        made.loss.call(labels, outputs)
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        wanted = (
+            "class numbers want SparseCategoricalCrossentropy(from_logits=True)" if data.classes else "see training()"
+        )
+        raise Failed(
+            f"the recipe's loss {type(made.loss).__name__} does not take labels of {labels.dtype.name} {_sizes(labels)} and "
+            f"outputs {_sizes(outputs)}: {str(error).strip().splitlines()[0]}\n{wanted}"
+        ) from error
+    return made
+
+
+def _sizes(tensor: tf.Tensor) -> str:
+    return f"[{', '.join(['n', *map(str, tensor.shape[1:])])}]"
+
+
 def _batches(plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess) -> tuple[Batches, Batches | None]:
-    fit, seed = plan.fit, plan.runtime.seed
+    fit, seed, size = plan.fit, plan.runtime.seed, batch_size.number(plan)
     augment = recipe.augment(plan.config) if hasattr(recipe, "augment") else None
-    train = Batches(data.train, fit.batch_size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
+    train = Batches(data.train, size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
     # A batch that is too large to train on at once may be too large to evaluate.
-    rows = fit.batch_size // fit.accumulate
+    rows = size // fit.accumulate
     validation = Batches(data.validation, rows, exact_mean=True) if len(data.validation) else None
     return preprocess.before(train), preprocess.before(validation) if validation else None
 
@@ -188,7 +223,7 @@ def _class_weights(plan: Plan, data: Data) -> np.ndarray | None:
 
 def announce(job: Job, say: Callable[[str], None]) -> None:
     """Say what is about to be trained, on what, and how a batch is shared out."""
-    data, plan, machine = job.data, job.plan, job.machine
+    data, plan, machine, size = job.data, job.plan, job.machine, batch_size.number(job.plan)
     for note in data.notes:
         say(note)
     if data.dropped:
@@ -199,13 +234,9 @@ def announce(job: Job, say: Callable[[str], None]) -> None:
         f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test examples; "
         f"{what} of {data.target}"
     )
-    replicas = (
-        f"{machine.replicas} replicas × {plan.fit.batch_size // machine.replicas}"
-        if machine.replicas > 1
-        else "1 replica"
-    )
+    replicas = f"{machine.replicas} replicas × {size // machine.replicas}" if machine.replicas > 1 else "1 replica"
     parts = f" in {plan.fit.accumulate} parts" if plan.fit.accumulate > 1 else ""
     say(
-        f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {plan.fit.batch_size} "
+        f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {size} "
         f"({replicas}{parts}), {len(job.train)} steps an epoch, {job.total_steps:,} steps at most"
     )

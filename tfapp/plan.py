@@ -6,12 +6,13 @@ environment (`TFAPP_FIT__EPOCHS=5`) < words on the command line (`fit.epochs=5`)
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -60,7 +61,9 @@ class Fit(Settings):
 
     epochs: int = Field(10, ge=1, description="passes over the training examples")
     steps: int | None = Field(None, ge=1, description="stop after so many steps, however many epochs that is")
-    batch_size: int = Field(64, ge=1, description="global batch size: examples a step over all replicas")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        64, description="global batch size: examples a step over all replicas; auto: measured before training"
+    )
     accumulate: int = Field(
         1, ge=1, description="take each batch in so many parts, one after another: less memory, the same step"
     )
@@ -102,7 +105,7 @@ class Plan(Features, Generic[C]):
 
     def to_yaml(self) -> str:
         """The plan as a file that `-c` takes."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def schema(config: type[Settings]) -> type[Plan]:
@@ -119,8 +122,8 @@ def resolve(recipe: str, config: type[Settings], layers: Iterable[tuple[str, Map
     whole = schema(config)
     merged: dict[str, Any] = {"recipe": recipe, "config": {}}
     for where, layer in layers:
-        for path, value in _leaves(layer):
-            _place(whole, merged, path, value, where)
+        for key, value in layer.items():
+            _place(whole, merged, _parts(key), value, where)
     try:
         return whole.model_validate({**merged, "recipe": recipe})
     except ValidationError as error:
@@ -137,8 +140,9 @@ def from_words(words: Iterable[str]) -> dict[str, Any]:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
-            raise Usage(f"cannot read {word!r}: settings are key=value, as fit.epochs=5")
-        layer[key.strip()] = _value(text, word)
+            raise Usage(f"cannot read {_short(word)}: settings are key=value, as fit.epochs=5")
+        # Of two words with one key the second takes the last place too.
+        layer[key.strip()] = _entries(layer.pop(key.strip(), None), _value(text, word))
     return layer
 
 
@@ -155,11 +159,11 @@ def from_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A YAML file as a layer. Only plain values: nothing that a file says is executed.
 
     Raises:
-      Missing: no such file. Usage: not UTF-8, not YAML, not a mapping, or a key twice.
+      Missing: no such file. Usage: not UTF-8, not plain YAML, not a mapping, or a key twice.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise Missing(f"no config file at {path}") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise Usage(f"{path} is not a YAML file: {error}") from None
@@ -185,10 +189,28 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 _ABSENT = object()
+_YAML = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that reads 1e-3 as a number (YAML 1.1 asks for 1.0e-3) and refuses a key twice."""
+    """YAML's safe loader of plain values, without the surprises of YAML 1.1.
+
+    1e-3 is a number (1.1 asks for 1.0e-3); on, off, yes, no and dates are text for the field to read; a key
+    twice is refused, and so are aliases, by which a file of a few lines can stand for more than memory holds.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [rule for rule in rules if rule[0] not in {_YAML + "bool", _YAML + "timestamp"}]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"aliases are not read, write *{event.anchor} out", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -198,11 +220,23 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what _Loader reads: the text 1e3 in quotes, and no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # PyYAML writes the line breaks of Unicode as they are, and reads them as spaces; in double quotes it spells them.
+        style = '"' if {"\x85", "\u2028", "\u2029"} & set(data) else None
+        return self.represent_scalar(_YAML + "str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+_FLOAT = (_YAML + "float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(*_FLOAT)
+_Dumper.add_implicit_resolver(*_FLOAT)
+_Loader.add_implicit_resolver(_YAML + "bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def _value(text: str, word: str) -> Any:
@@ -213,67 +247,80 @@ def _value(text: str, word: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Usage(f"cannot read the value of {word!r}: {' '.join(str(error).split())}") from None
+        raise Usage(f"cannot read the value of {_short(word)}: {' '.join(str(error).split())}") from None
 
 
-def _leaves(layer: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every setting of a nested (or dotted) layer with its path."""
-    for key, value in layer.items():
-        here = (*path, *str(key).split("."))
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a nested mapping by its dotted key."""
+    for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _leaves(value, here)
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield here, value
+            yield f"{prefix}{key}", value
 
 
-def _flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((".".join(path), value) for path, value in _leaves(tree))
+def _parts(key: Any) -> tuple[str, ...]:
+    return tuple(str(key).split("."))
 
 
 def _place(schema: type[BaseModel], tree: dict[str, Any], path: tuple[str, ...], value: Any, where: str) -> None:
-    """Set one value in the tree, by a path that the schema knows."""
+    """Set a value, or all that a section holds, by a path that the schema knows."""
     config = schema.model_fields["config"].annotation
     if path[0] not in schema.model_fields and path[0] in config.model_fields:  # type: ignore[union-attr]
         path = ("config", *path)
     if path == ("recipe",):
         return
-    here: Any = schema
+    here, section = tree, schema
     for depth, key in enumerate(path):
-        if not (isinstance(here, type) and issubclass(here, BaseModel)) or key not in here.model_fields:
-            if isinstance(here, type) and issubclass(here, BaseModel) or here is None:
-                raise Usage(_unknown(schema, path[: depth + 1], where))
-            # A setting that is itself a mapping (types: {age: number}) takes any key.
-            tree = _descend(tree, path[depth - 1], None)
-            for part in path[depth:-1]:
-                tree = tree.setdefault(part, {})
-            tree[path[-1]] = value
-            return
-        inner = _section(here.model_fields[key].annotation)
-        if depth == len(path) - 1:
-            tree[key] = _shorthand(inner, value) if inner else _sequence(here.model_fields[key].annotation, value)
-            return
-        if inner is not None:
-            tree = _descend(tree, key, inner)
-            here = inner
+        if key not in section.model_fields:
+            raise Usage(_unknown(schema, path[: depth + 1], where))
+        annotation, rest = section.model_fields[key].annotation, path[depth + 1 :]
+        inner = _section(annotation)
+        if inner and rest:
+            if not isinstance(here.get(key), dict):
+                here[key] = {}
+            here, section = here[key], inner
+            continue
+        if rest and not _is_mapping(annotation):
+            raise Usage(_unknown(schema, path[: depth + 2], where))
+        if inner and isinstance(value, Mapping) and value:
+            for name, one in value.items():
+                _place(schema, tree, (*path, *_parts(name)), one, where)
+        elif inner:
+            here[key] = _shorthand(inner, annotation, here.get(key), value, ".".join(path), where)
+        elif _is_mapping(annotation):
+            # What is left of the path is one key of the user's own, dots and all: types.education.num=number.
+            here[key] = _entries(here.get(key), {".".join(rest): value} if rest else value)
         else:
-            here = None if not _is_mapping(here.model_fields[key].annotation) else dict
+            here[key] = _plain(annotation, value)
+        return
 
 
-def _descend(tree: dict[str, Any], key: str, section: type[Settings] | None) -> dict[str, Any]:
-    if not isinstance(tree.get(key), dict):
-        tree[key] = _shorthand(section, tree[key]) if section and tree.get(key) is not None else {}
-    return tree[key]
+def _entries(there: Any, given: Any) -> Any:
+    """The user's own keys added to those of earlier layers; an empty mapping takes all away."""
+    if not isinstance(given, Mapping) or not given:
+        return given
+    return {**(there if isinstance(there, Mapping) else {}), **{str(key): value for key, value in given.items()}}
 
 
-def _shorthand(section: type[Settings] | None, value: Any) -> Any:
-    """`average=true` turns a section on with its defaults, `schedule=cosine` names its kind."""
-    if section is None or isinstance(value, Mapping):
-        return value
-    if value is True or str(value).lower() in {"true", "on", "yes"}:
-        return {}
-    if value is None or value is False or str(value).lower() in {"false", "off", "no"}:
+def _shorthand(section: type[Settings], annotation: Any, there: Any, value: Any, key: str, where: str) -> Any:
+    """`average=true` turns a section on, `average=none` off, `schedule=cosine` sets its kind; the rest stays as it is."""
+    there = there if isinstance(there, dict) else {}
+    if value == {} or str(value).lower() in {"true", "on", "yes"}:
+        return there
+    if str(value).lower() in {"none", "false", "off", "no"} and type(None) in _alternatives(annotation):
         return None
-    return {section.shorthand: value} if section.shorthand else value
+    if section.shorthand and value is not None:
+        return {**there, section.shorthand: _plain(section.model_fields[section.shorthand].annotation, value)}
+    first = section.shorthand or next(iter(section.model_fields))
+    raise Usage(f"{key} is a section of settings, not {_short(value)} ({where})\nset them by name, as {key}.{first}=…")
+
+
+def _plain(annotation: Any, value: Any) -> Any:
+    """none as the word that it is where the field has that word, and a list where the field is one."""
+    if value is None and any("none" in get_args(kind) for kind in _alternatives(annotation)):
+        return "none"
+    return _sequence(annotation, value)
 
 
 def _sequence(annotation: Any, value: Any) -> Any:
@@ -314,14 +361,19 @@ def _unknown(schema: type[BaseModel], path: tuple[str, ...], where: str) -> str:
     # `epochs=5` is fit.epochs mistyped: the same last part beats a similar whole.
     same = [key for key in known if key.split(".")[-1] == path[-1]]
     config = [key.removeprefix("config.") for key in known if key.startswith("config.")]
+    parent = ".".join(path[:-1])
+    siblings = {key.split(".")[-1]: key for key in known if parent and key.rpartition(".")[0] == parent}
     if same:
         hint = f"did you mean {same[0]!r}?"
+    elif siblings:
+        # By the last part alone: all of a section's settings begin alike.
+        close = difflib.get_close_matches(path[-1], siblings, n=1)
+        hint = nearest(siblings[close[0]] if close else "", siblings.values())
     else:
-        siblings = [key for key in known if key.rpartition(".")[0] == ".".join(path[:-1])]
         hint = nearest(word, known + config)
         if hint.startswith("allowed"):
-            hint = nearest(word, siblings if len(path) > 1 and siblings else [*schema.model_fields, *config])
-    return f"no setting {word!r} ({where})\n{hint}"
+            hint = nearest(word, [*schema.model_fields, *config])
+    return f"no setting {_short(word)} ({where})\n{hint}"
 
 
 def _explain(error: ValidationError) -> str:
@@ -330,12 +382,18 @@ def _explain(error: ValidationError) -> str:
         # Union members add the name of the tried type at the end; it says nothing to a user.
         path = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "literal[")))
         path = re.sub(r"\.(int|float|str|bool|constrained-\w+|tuple\[.*\])$", "", path)
-        came = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (came {problem['input']!r})"
+        came = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (came {_short(problem['input'])})"
         message = problem["msg"].removeprefix("Value error, ")
         line = f"{path}: {message[:1].lower()}{message[1:]}{came}"
         if line not in lines:
             lines.append(line)
     return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    """A value as an error message shows it: errors are a line or two, whatever came."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]} … {text[-10:]}"
 
 
 def explained(plan: Plan) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Continuation:
 
 def files(
     run: Run, paths: Sequence[str], continuation: Continuation | None = None
-) -> tuple[list[dict[str, Any]], list[Dropped]]:
+) -> tuple[list[dict[str, Any]], Sequence[Dropped]]:
     """A row an example (name, prediction, probabilities by class; or how its text goes on), and what could not be read.
 
     Raises:
@@ -50,7 +50,7 @@ def files(
     facts = run.read("data.json")
     arrays = facts["kind"] == "image" and all(path.endswith((".npy", ".npz")) for path in paths)
     features, names, dropped = source("array" if arrays else facts["kind"]).read_new(facts["reader"], list(paths))
-    if not names:
+    if not len(names):
         first = f": {dropped[0].name}: {dropped[0].reason}" if dropped else ""
         raise Missing(f"no example could be read from {', '.join(paths)}{first}")
     if continuation is not None and facts["task"] != "language":
@@ -58,8 +58,7 @@ def files(
             f"--tokens, --temperature and --seed go on from a text, and this model's task is {facts['task']}\n"
             "leave them out"
         )
-    rows = tasks.of(facts["task"]).rows(export.load(run.folder), features, names, facts, continuation)
-    return rows, list(dropped)
+    return tasks.of(facts["task"]).rows(export.load(run.folder), features, names, facts, continuation), dropped
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:

@@ -13,12 +13,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import psutil
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp import environment
 from tfapp.data.examples import Data, Examples
 from tfapp.data.pipeline import Batches
+from tfapp.errors import Failed
 from tfapp.settings import Settings
 
 
@@ -37,7 +38,8 @@ class Preprocess:
     @classmethod
     def of(cls, recipe: ModuleType, config: Settings, data: Data) -> Preprocess:
         """The recipe's preprocess(), adapted on the training part alone."""
-        model = recipe.preprocess(config, data) if hasattr(recipe, "preprocess") else None
+        has = hasattr(recipe, "preprocess")
+        model = of_tf_keras(recipe.preprocess(config, data), "preprocess()") if has else None
         return cls(_raw(data.train, model), model)
 
     def __call__(self, features: Any) -> Any:
@@ -68,7 +70,7 @@ class Preprocess:
         rows = sum(
             np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output)
         )
-        if rows * len(batches.examples) > psutil.virtual_memory().available // 4:
+        if rows * len(batches.examples) > environment.free_memory() // 4:
             return replace(batches, transform=self)
         return replace(batches, examples=self.apply(batches.examples))
 
@@ -77,6 +79,20 @@ class Preprocess:
         step = tf.function(self.__call__, reduce_retracing=True)
         parts = [tf.nest.map_structure(np.asarray, step(batch)) for batch in batches_of(examples.features, batch_size)]
         return replace(examples, features=tf.nest.map_structure(lambda *part: np.concatenate(part), *parts))
+
+
+def of_tf_keras(made: Any, where: str) -> keras.Model:
+    """What a recipe made, if it is a model of the Keras that trains here.
+
+    Raises:
+      Failed: it is none.
+    """
+    if not isinstance(made, keras.Model):
+        raise Failed(
+            f"the recipe's {where} gave {type(made).__name__}, not a tf_keras Model\n"
+            "recipes import tf_keras as keras; models of Keras 3 (import keras) do not train here"
+        )
+    return made
 
 
 def batches_of(features: Any, batch_size: int) -> Iterator[Any]:

@@ -23,18 +23,21 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tfapp.deferred import deferred
-from tfapp.errors import Failed, Missing, Usage, nearest
+from tfapp.errors import Expected, Failed, Missing, Usage, nearest, of_system
 
 if TYPE_CHECKING:
+    from tfapp.data.examples import Data
     from tfapp.settings import Settings, Split
 
 __all__ = ["Recipe", "Settings", "Split", "Training", "find", "listed", "load", "write_copy"]
@@ -95,12 +98,14 @@ def find(word: str) -> Recipe:
     """A recipe by its name or the path of its file.
 
     Raises:
-      Usage: no such recipe, with the nearest name. Missing: no such file.
+      Usage: no such recipe, with the nearest name, or not a Python file. Missing: no such file.
     """
     if word.endswith(".py") or "/" in word:
         path = Path(word).expanduser()
         if not path.is_file():
             raise Missing(f"no recipe file at {word}\nwrite one: tfapp new {path.stem} --like digits")
+        if path.suffix != ".py":
+            raise Usage(f"{word} is no recipe: a recipe is a Python file, named as mine.py\nlist them: tfapp recipes")
         return Recipe(str(path.resolve()), path.resolve(), _about(path))
     found = dict(_named())
     if word not in found:
@@ -117,7 +122,7 @@ def load(recipe: Recipe) -> ModuleType:
     """Run the recipe's file and check that it is one. TensorFlow is not imported for that.
 
     Raises:
-      Failed: it raises, with its own words. Usage: it lacks a part of the contract.
+      Failed: it raises, with its own words. Usage: it lacks a part of the contract, or its Config is none.
     """
     name = "tfapp_recipe_" + re.sub(r"\W", "_", recipe.path.stem)
     spec = importlib.util.spec_from_file_location(name, recipe.path)
@@ -127,7 +132,7 @@ def load(recipe: Recipe) -> ModuleType:
     try:
         with deferred():
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = next((f":{frame.lineno}" for frame in _frames(error) if frame.filename == str(recipe.path)), "")
         if isinstance(error, SyntaxError):
             line = f":{error.lineno}"
@@ -138,7 +143,78 @@ def load(recipe: Recipe) -> ModuleType:
             f"the recipe {recipe.path} does not define {', '.join(lacking)}\n"
             "a recipe defines Config, data(config), model(config, inputs, data) and training(config, data)"
         )
+    if wrong := _wrong(module.Config):
+        raise Usage(
+            f"the recipe {recipe.path}: {wrong}\n"
+            'a Config is a Settings, as: class Config(Settings): units: int = Field(64, ge=1, description="…")'
+        )
+    if not isinstance(defaults(module), Mapping):
+        raise Usage(
+            f'the recipe {recipe.path}: its defaults are no sections, as defaults = {{"fit": {{"epochs": 20}}}}'
+        )
     return module
+
+
+def data(module: ModuleType, config: Settings) -> Data:
+    """The data of a loaded recipe.
+
+    Raises:
+      Failed: data() gave something else. Whatever data() raises.
+    """
+    from tfapp.data.examples import Data
+
+    made = module.data(config)
+    if not isinstance(made, Data):
+        raise Failed(
+            f"the recipe's data() gave {type(made).__name__}, not a Data\n"
+            "end it in: return arrays.split(features, labels, config.split), or another source of tfapp.data"
+        )
+    return made
+
+
+def _wrong(config: Any) -> str | None:
+    """What keeps a recipe's Config from being one."""
+    from tfapp.settings import Settings
+
+    if not isinstance(config, type) or not issubclass(config, Settings):
+        return "its Config is no Settings"
+    return next((f"{name} has no default" for name, field in config.model_fields.items() if field.is_required()), None)
+
+
+@contextmanager
+def at_work(module: ModuleType) -> Iterator[None]:
+    """While a recipe's code is run: an error in it is told as the recipe's, with its line.
+
+    Raises:
+      Failed: what it raised; the traceback is for --debug.
+    """
+    try:
+        yield
+    except Exception as error:
+        line = None if isinstance(error, Expected) or of_system(error) else _line(error, str(module.__file__))
+        if line is None:
+            raise
+        raise Failed(
+            f"the recipe {module.__file__}:{line} failed: {type(error).__name__}: {_gist(error)}\n"
+            "see the way there: the same command with --debug"
+        ) from error
+
+
+def _gist(error: Exception) -> str:
+    """The few words that say what is wrong, of an error that may go on for a page."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = lines[-1:] if lines and lines[0] == "in user code:" else lines[:2]
+    return " ".join(told)[:400]
+
+
+def _line(error: BaseException, file: str) -> int | None:
+    """Where in a recipe's file an error arose; None if it arose elsewhere, in tfapp for instance."""
+    ours = str(Path(__file__).parent) + os.sep
+    places = [(frame.filename, frame.lineno) for frame in reversed(_frames(error))]
+    # What TensorFlow compiles is run from copies; its messages name the lines that they are of.
+    places += [(name, int(line)) for name, line in re.findall(r'File "([^"]+)", line (\d+)', str(error))]
+    of_either = [(name, line) for name, line in places if name == file or name.startswith(ours)]
+    return of_either[-1][1] if of_either and of_either[-1][0] == file else None
 
 
 def defaults(module: ModuleType) -> Mapping[str, Any]:
@@ -150,26 +226,46 @@ def write_copy(recipe: Recipe, path: Path) -> Path:
     """A working copy of a recipe under a new name, its docstring's command changed to it.
 
     Raises:
-      Usage: there is a file already.
+      Usage: there is a file already. Missing: no such folder.
     """
     text = recipe.path.read_text(encoding="utf-8")
-    text = re.sub(rf"tfapp train {re.escape(recipe.path.stem)}\b", f"tfapp train ./{path.name}", text)
+    text = re.sub(rf"tfapp train (?:\./)?{re.escape(recipe.path.stem)}(?:\.py)?\b", f"tfapp train ./{path.name}", text)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise Usage(f"{path} exists already, and is left as it is\ngive another name") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise Missing(f"no folder {path.parent} to write {path.name} into\nmake it: mkdir -p '{path.parent}'") from None
     return path
 
 
 def _named() -> Iterator[tuple[str, Path]]:
-    """Names and files; of two with one name the later wins: installed packages < tfapp's own."""
+    """Names and files; of two with one name the later wins: installed packages < TFAPP_RECIPES < tfapp's own."""
     for point in importlib.metadata.entry_points(group="tfapp.recipes"):
-        spec = importlib.util.find_spec(point.value.partition(":")[0])
-        if spec is not None and spec.origin is not None:
-            yield point.name, Path(spec.origin)
-    for path in sorted(_folder().glob("[!_]*.py")):
-        yield path.stem, path
+        path = _source(point.module)
+        if path is not None:
+            yield point.name, path
+    # The image sets it to /recipes, where a recipe of one's own is mounted.
+    named = os.environ.get("TFAPP_RECIPES")
+    for folder in (*([Path(named)] if named else ()), _folder()):
+        for path in sorted(folder.glob("[!_]*.py")):
+            yield path.stem, path
+
+
+def _source(module: str) -> Path | None:
+    """The file of an installed module, without running its package, as finding its spec would."""
+    top, *inside = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not inside:
+        return Path(spec.origin) if spec.origin else None
+    for base in spec.submodule_search_locations or ():
+        for path in (Path(base, *inside[:-1], f"{inside[-1]}.py"), Path(base, *inside, "__init__.py")):
+            if path.is_file():
+                return path
+    return None
 
 
 def _folder() -> Path:

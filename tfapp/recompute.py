@@ -6,6 +6,8 @@ activations do not fit in memory; it costs about one more forward pass.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from itertools import count
 from typing import Any
 
 import tensorflow as tf
@@ -40,11 +42,13 @@ def around(block: keras.Model) -> keras.Model:
         if not training:
             return plain(inputs, training, mask)
         part = stateless.current_part()
+        before, passes = stateless.drawn(block), count()
 
         # The second time it is the tape that calls, with neither Keras nor the accumulation around it.
         def forward(x: Any) -> Any:
             building = not tf.executing_eagerly()
-            with stateless.part(*part), call_context().enter(block, x, building, {"training": True}):
+            same_draws = stateless.again(before) if next(passes) else nullcontext()
+            with same_draws, stateless.part(*part), call_context().enter(block, x, building, {"training": True}):
                 return plain(x, True, mask)
 
         outputs = tf.recompute_grad(forward)(inputs)

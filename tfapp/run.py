@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,11 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import yaml
-
-from tfapp import environment
+from tfapp import batch_size, environment
 from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
-from tfapp.plan import Plan, difference
+from tfapp.plan import Plan, difference, from_file
 
 if TYPE_CHECKING:
     from tfapp.data.examples import Data
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class Run:
     """One run's folder.
 
-    It holds plan.yaml, run.json (status and times), environment.json, data.json, metrics.csv, dropped.csv,
-    tensorboard/, checkpoints/, model/ (SavedModel), model.keras, report.json, report.html and logs/.
+    It holds plan.yaml, batch_size.json (where it was measured), run.json (status and times), environment.json,
+    data.json, metrics.csv, dropped.csv, tensorboard/, checkpoints/, model/ (SavedModel), model.keras, report.json,
+    report.html and logs/.
     """
 
     folder: Path
@@ -42,13 +43,24 @@ class Run:
         return self.folder / name
 
     def read(self, name: str) -> dict[str, Any]:
-        """One of the run's JSON files, {} when it is not there yet."""
+        """One of the run's JSON files, {} when it is not there yet.
+
+        Raises:
+          Missing: it is damaged, with the way to have it written anew.
+        """
         try:
-            return json.loads(self.file(name).read_text(encoding="utf-8"))
+            held = json.loads(self.file(name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise Missing(f"{self.file(name)} is damaged: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise Missing(f"{self.file(name)} is damaged: {error}\n{self._anew}") from None
+        if not isinstance(held, dict):
+            raise Missing(f"{self.file(name)} is damaged: it holds {type(held).__name__}\n{self._anew}")
+        return held
+
+    @property
+    def _anew(self) -> str:
+        return f"remove it, and have it written anew: tfapp train -c {self.file('plan.yaml')} --run {self.folder}"
 
     def write(self, name: str, value: Any) -> Path:
         """Write one of the run's JSON files, whole."""
@@ -62,6 +74,11 @@ class Run:
     def status(self) -> str:
         """running, stopped, failed or finished; «running» also after a kill that nothing could note."""
         return self.read("run.json").get("status", "new")
+
+    @property
+    def lacking(self) -> list[str]:
+        """What a finished run has and this one has not, or has lost."""
+        return [name for name in ("data.json", "model", "model.keras", "report.json") if not self.file(name).exists()]
 
     def describe(self, data: Data) -> None:
         """Write data.json, which is all that reading new files needs, and dropped.csv, which names what was left out."""
@@ -94,14 +111,16 @@ class Run:
             yield
             return
         with held(self):
+            _sweep(self.folder)
             self.note(status="running")
             self.write("environment.json", environment.describe())
             try:
                 yield
-            except (Interrupted, Preempted, KeyboardInterrupt):
+            except (Interrupted, Preempted, KeyboardInterrupt, SystemExit):
                 self.note(status="stopped")
                 raise
             except Exception as error:
+                _sweep(self.folder)  # What is half written may be what fills the disk.
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 with suppress(OSError):  # The disk may be what failed.
                     self.note(status="failed", reason=reason)
@@ -114,29 +133,47 @@ class Run:
         Raises:
           Missing: the run has none yet, with the command that finishes it.
         """
-        if self.status != "finished":
-            raise Missing(
-                f"{self.folder} is not finished (it is {self.status}), so it has no model yet\n"
-                f"go on with it: tfapp train -c {self.file('plan.yaml')} --run {self.folder}"
-            )
+        state = self.status
+        if state == "finished" and not self.lacking:
+            return
+        what = f"has lost its {self.lacking[0]}" if state == "finished" else f"is not finished (it is {state})"
+        raise Missing(
+            f"{self.folder} {what}\ngo on with it: tfapp train -c {self.file('plan.yaml')} --run {self.folder}"
+        )
 
     def plan(self) -> dict[str, Any]:
         """The saved plan as nested plain values.
 
         Raises:
-          Missing: there is none, so this is no run.
+          Missing: there is none, so this is no run; or it is damaged.
         """
+        path = self.file("plan.yaml")
+        if not path.is_file():
+            raise Missing(f"{self.folder} is not a run: it has no plan.yaml\nlist the runs that there are: tfapp runs")
         try:
-            return yaml.safe_load(self.file("plan.yaml").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            held = from_file(path)
+        except Usage as error:
+            held, why = {}, f"damaged: {error}"
+        else:
+            why = "damaged: it names no recipe"
+        if not isinstance(held.get("recipe"), str):
             raise Missing(
-                f"{self.folder} is not a run: it has no plan.yaml\nlist the runs that there are: tfapp runs"
-            ) from None
+                f"{path} is {why}\n"
+                f"train anew, with this run set aside: tfapp train RECIPE [KEY=VALUE]… --run {self.folder} --fresh"
+            )
+        return held
 
 
 def root() -> Path:
-    """Where runs are kept: TFAPP_RUNS, or runs/ in the current folder."""
-    return Path(os.environ.get("TFAPP_RUNS") or "runs")
+    """Where runs are kept: TFAPP_RUNS, or runs/ in the current folder.
+
+    Raises:
+      Usage: that is a file.
+    """
+    folder = Path(os.environ.get("TFAPP_RUNS") or "runs")
+    if folder.exists() and not folder.is_dir():
+        raise Usage(f"{folder} is a file, and runs are kept in a folder\nname another: TFAPP_RUNS=FOLDER")
+    return folder
 
 
 def place(plan: Plan, defaults: Plan) -> Path:
@@ -164,21 +201,38 @@ def find(word: str) -> Run:
 
 def every() -> list[Run]:
     """All runs under the root, newest first."""
-    found = [Run(path.parent) for path in root().glob("*/plan.yaml")] if root().is_dir() else []
-    return sorted(found, key=lambda run: run.read("run.json").get("started", ""), reverse=True)
+    found = [Run(path.parent) for path in root().glob("*/plan.yaml")]
+    return sorted(found, key=_started, reverse=True)
+
+
+def _started(run: Run) -> str:
+    try:
+        return str(run.read("run.json").get("started", ""))
+    except (Missing, OSError):
+        return ""
 
 
 def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> Run:
     """Open the folder for this plan: a new run, or the unfinished one of the same plan.
 
     Raises:
-      Usage: the folder holds another plan's run, with the difference. PermissionError, OSError: from the disk.
+      Usage: the folder holds another plan's run, with the difference, or no run, or another process is at it.
+      Missing: it is somebody else's, who lets nobody write there. PermissionError, OSError: from the disk.
     """
     run = Run(folder)
-    if fresh and folder.exists():
-        _move_aside(folder)
+    if folder.exists() and not folder.is_dir():
+        raise Usage(f"{folder} is a file, and a run is a folder\ngive --run a new or empty folder")
+    _check_writable(folder)
+    if fresh and run.file("plan.yaml").exists():
+        run = Run(folder := Path(os.path.abspath(folder)))  # Moved, «.» would still be the old one.
+        with held(run):
+            _move_aside(folder)
     if run.file("plan.yaml").exists():
-        changes = difference(run.plan(), plan.model_dump(mode="json"))
+        saved = run.plan()
+        if plan.fit.batch_size == "auto" and run.file(batch_size.FILE).exists():
+            # plan.yaml holds the number that was found; what this run was asked for is auto.
+            saved = {**saved, "fit": {**saved["fit"], "batch_size": "auto"}}
+        changes = difference(saved, plan.model_dump(mode="json"))
         if run.read("run.json").get("recipe_sha256", recipe_digest) != recipe_digest:
             changes.append("the recipe's file has changed since this run began")
         if changes:
@@ -188,13 +242,34 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
             )
         return run
     # The workers of a cluster open the same folder at the same time: what one has half written is hidden.
-    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise Usage(f"{folder} is not empty and is no run\ngive --run a new or empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_file() or folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        what = "is a file" if folder.is_file() else "is not empty and is no run"
+        raise Usage(f"{folder} {what}\ngive --run a new or empty folder")
+    make_folder(folder)
     write_text(run.file("plan.yaml"), plan.to_yaml())
     run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
     run.file("logs").mkdir(exist_ok=True)
     return run
+
+
+def _check_writable(folder: Path) -> None:
+    """Say before the training what would else be found out when its result is written."""
+    # The folders that are written into; the export replaces others whole.
+    for path in (folder, *(folder / name for name in ("checkpoints", "logs", "tensorboard"))):
+        if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            raise Missing(not_yours(path))
+
+
+def not_yours(path: Path) -> str:
+    """What to tell who may not write in a folder: whose it is, who asks, and what to do."""
+    owner, user = path.stat().st_uid, os.geteuid()
+    return (
+        f"{path} belongs to user {owner}, and user {user} may not write there\n"
+        f"run as its owner (docker run --user {owner}), make it yours (sudo chown -R {user} FOLDER), "
+        "or train elsewhere with --run FOLDER"
+    )
 
 
 @contextmanager
@@ -219,17 +294,35 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+      Usage: something that is no folder is in the way.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (NotADirectoryError, FileExistsError, FileNotFoundError) as error:
+        raise Usage(
+            f"cannot make the folder {folder}: {error.strerror}\nis a file in its way? give another path"
+        ) from None
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears whole or not at all: written aside, flushed to the disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    make_folder(path.parent)
+    aside = path.with_name(f".{path.name}.{_own()}.part")
     try:
         with open(aside, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+    except OSError as error:
+        if error.filename is None:  # A full disk does not say where it is.
+            error.filename = str(path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -244,16 +337,38 @@ def write_text(path: Path, text: str) -> Path:
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
     """A folder that appears whole or not at all; one that was there is replaced at the end."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{_own()}.part")
     try:
         yield aside
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = path.with_name(f".{path.name}.{_own()}.old")
         if path.exists():
             path.rename(old)
         aside.rename(path)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process left half written when it was killed; called by the one process that holds the run."""
+    names = (
+        ".*.part",
+        ".*.old",
+        ".*.part.keras",
+        "checkpoints/.*.part",
+        "checkpoints/*_temp",
+        "checkpoints/*.tempstate*",
+    )
+    for path in [path for name in names for path in folder.glob(name)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _own() -> str:
+    """A name that no other process has, on any host: in containers every worker is process 1."""
+    return f"{socket.gethostname()}.{os.getpid()}"
 
 
 def _move_aside(folder: Path) -> None:

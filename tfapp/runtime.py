@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
 
-from tfapp.errors import Missing, Usage
+from tfapp import watch
+from tfapp.errors import Missing, PeersLost, Refused
+from tfapp.launch import cluster as clusters
+from tfapp.launch import signs
+from tfapp.launch.cluster import Cluster
 from tfapp.settings import Settings
 
+# Seconds without a heartbeat after which a worker counts as dead. TensorFlow's own 10 takes a machine that is busy,
+# or moved to another host, for a dead one; a process that ends is noticed at once anyway.
+HEARTBEAT = 15
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -37,17 +46,47 @@ class Machine:
     def chief(self) -> bool:
         return self.worker == 0
 
+    def gather(self, *values: int) -> Any:
+        """Meet all workers and learn what each says: int64 [workers, values]. Every worker must call it.
+
+        Args:
+          values: whole numbers, each at least 0 and below 2^32; as many on every worker.
+        """
+        import numpy as np
+
+        if self.workers == 1:
+            return np.asarray([values], np.int64)
+        table = np.zeros((self.workers, len(values)), np.int64)
+        table[self.worker] = values
+        return self._sum(table).numpy() // (self.replicas // self.workers)
+
+    def any(self, value: bool) -> bool:
+        """Whether it is so on any worker. Every worker must ask."""
+        return bool(value) if self.workers == 1 else bool(self.gather(bool(value)).any())
+
+    def agree(self, value: int) -> int:
+        """The chief's value (as for `gather`), on every worker. Every worker must call it."""
+        return int(self.gather(value)[0, 0])
+
     def wait_for_all(self) -> None:
         """Hold each worker here until all have come: one that leaves early looks crashed to the others."""
         if self.workers > 1:
-            import tensorflow as tf
+            self.gather(0)
 
-            @tf.function
-            def meet() -> Any:
-                context = tf.distribute.get_replica_context
-                return self.strategy.run(lambda: context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([])))
+    @cached_property
+    def _sum(self) -> Any:
+        import tensorflow as tf
 
-            meet()
+        def here(table: Any) -> Any:
+            # The copy is on the replica's own device, which is what the reduction goes by.
+            own = tf.identity(table)
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+        @tf.function
+        def everywhere(table: Any) -> Any:
+            return self.strategy.experimental_local_results(self.strategy.run(here, args=(table,)))[0]
+
+        return everywhere
 
 
 class Runtime(Settings):
@@ -55,7 +94,7 @@ class Runtime(Settings):
 
     strategy: Literal["auto", "single", "mirrored", "multiworker", "tpu"] = Field(
         "auto",
-        description="auto: multiworker when TF_CONFIG names several workers, mirrored with several GPUs, else single",
+        description="auto: multiworker where there are several workers, mirrored with several GPUs, else single",
     )
     replicas: int | None = Field(
         None, ge=1, description="devices of this machine to use; without GPUs, that many parts of the CPU"
@@ -74,9 +113,10 @@ class Runtime(Settings):
         """Set TensorFlow up for the whole process, once, before anything else uses it.
 
         Raises:
-          Missing: no TPU, or multiworker without TF_CONFIG. Usage: TF_CONFIG is not what TensorFlow reads.
+          Missing: no TPU, or multiworker without other workers. Usage: TF_CONFIG is not what TensorFlow reads.
+          PeersLost: another worker died meanwhile.
         """
-        cluster = _cluster()
+        cluster = clusters.current()
         tf = import_tensorflow()
         import tf_keras as keras
 
@@ -94,24 +134,49 @@ class Runtime(Settings):
         keras.mixed_precision.set_global_policy(POLICIES[self.precision])
         try:
             yield machine
+        except Exception as error:
+            if machine.workers > 1 and _lost(error):
+                raise PeersLost(
+                    f"worker {machine.worker} of {machine.workers} lost the others ({type(error).__name__})\n"
+                    "start all workers again: they go on from the last checkpoint"
+                ) from error
+            raise
         finally:
             keras.mixed_precision.set_global_policy(before)
 
-    def _machine(self, tf: Any, cluster: tuple[int, int] | None) -> Machine:
+    def _machine(self, tf: Any, cluster: Cluster | None) -> Machine:
         gpus = tf.config.list_physical_devices("GPU")
         kind = self.strategy
         if kind == "auto":
             several = (self.replicas or len(gpus)) > 1
-            kind = "multiworker" if cluster and cluster[1] > 1 else "mirrored" if several else "single"
+            kind = "multiworker" if cluster and cluster.workers > 1 else "mirrored" if several else "single"
+        if cluster and cluster.workers > 1 and (kind != "multiworker" or self.replicas):
+            told = "runtime.replicas" if self.replicas else f"runtime.strategy={kind}"
+            raise Refused(
+                f"{told} is for one process, but {cluster.source} says that this is worker {cluster.worker} of "
+                f"{cluster.workers}\nleave it out; each worker uses all devices that it sees"
+            )
         if kind == "multiworker":
             if cluster is None:
                 raise Missing(
-                    "runtime.strategy=multiworker needs TF_CONFIG, which names the workers and this one's place\n"
-                    'as TF_CONFIG=\'{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", '
-                    '"index": 0}}\''
+                    "runtime.strategy=multiworker, but no TF_CONFIG, Slurm step or Kubernetes Indexed Job names the workers\n"
+                    "start them together: tfapp launch --workers 2 -- train …"
                 )
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
-            return Machine(strategy, strategy.num_replicas_in_sync, *cluster)
+            # What TensorFlow reads, whoever told us.
+            os.environ["TF_CONFIG"] = os.environ.get("TF_CONFIG") or cluster.config()
+            _heed_heartbeats(tf)
+            wait = watch.seconds(watch.START)
+            if not signs.launched():
+                # Said in advance: TensorFlow holds Python while it waits. A launcher has words of its own.
+                where = ", ".join(cluster.addresses)
+                print(
+                    f"waiting at most {wait:g} s for all {cluster.workers} workers: {where}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            with watch.limit(wait):
+                strategy = _multiworker(tf)
+            return Machine(strategy, strategy.num_replicas_in_sync, cluster.worker, cluster.workers)
         if kind == "tpu":
             return _tpu(tf, self.tpu)
         if kind == "mirrored":
@@ -141,7 +206,7 @@ def import_tensorflow() -> Any:
 
             # The first device query is when the driver libraries speak.
             tf.config.list_physical_devices()
-        except BaseException:
+        except Exception:
             kept.seek(0)
             terminal.write(kept.read())
             raise
@@ -154,25 +219,53 @@ def import_tensorflow() -> Any:
     return tf
 
 
-def _cluster() -> tuple[int, int] | None:
-    """This process's index among the workers and their number, from TF_CONFIG."""
-    text = os.environ.get("TF_CONFIG")
-    if not text:
-        return None
+def _heed_heartbeats(tf: Any) -> None:
+    """Notice a dead or stopped host after HEARTBEAT seconds.
+
+    There is no public setting. It must be given before the strategy is made, with all else that it would set.
+    """
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.distribute import multi_worker_util
+    from tensorflow.python.eager import context
+
+    spec = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=multi_worker_util.coordination_leader(spec),
+        heartbeat_timeout_in_ms=int(HEARTBEAT * 1000),
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(name=job, num_tasks=spec.num_tasks(job)) for job in spec.jobs
+        ],
+    )
+
+
+def _lost(error: Exception) -> bool:
+    """Whether a failed operation means that another worker is gone."""
+    import tensorflow as tf
+
+    gone = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.CancelledError,
+    )
+    return isinstance(error, gone) or (isinstance(error, tf.errors.OpError) and "ollective" in str(error))
+
+
+def _multiworker(tf: Any) -> Any:
     try:
-        config = json.loads(text)
-        workers = config["cluster"].get("chief", []) + config["cluster"].get("worker", [])
-        task = config["task"]
-        offset = len(config["cluster"].get("chief", [])) if task["type"] == "worker" else 0
-        index = offset + int(task["index"])
-        if not 0 <= index < len(workers):
-            raise ValueError(f"task {task['type']} {task['index']} is not one of the {len(workers)} workers")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Usage(
-            f"TF_CONFIG cannot be read: {error!r}\n"
-            'it looks like {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
-        ) from None
-    return index, len(workers)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.UnknownError as error:
+        if "Could not start gRPC server" not in str(error):
+            raise
+        raise Missing(
+            "the port that TF_CONFIG gives to this worker is in use on this machine\n"
+            "end what listens there (ss -ltnp shows it), or give the worker another port"
+        ) from error
+    # TensorFlow has just caught SIGTERM for itself; whoever had it in Python is to have it again.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
 
 
 def _devices(tf: Any, gpus: list[Any], count: int) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import tensorflow as tf
 import tf_keras as keras
@@ -35,12 +36,34 @@ def current_part() -> tuple[Any, int]:
     return _PART.get()
 
 
+# How often generators have drawn, where a stretch of drawing is done again.
+_AGAIN: ContextVar[dict[Any, int] | None] = ContextVar("again", default=None)
+
+
+@contextmanager
+def again(drawn: dict[StatelessGenerator, int]) -> Iterator[None]:
+    """While this holds, the generators draw what they drew when `drawn` was taken (see `drawn`)."""
+    token = _AGAIN.set(dict(drawn))
+    try:
+        yield
+    finally:
+        _AGAIN.reset(token)
+
+
+def drawn(model: keras.Model) -> dict[StatelessGenerator, int]:
+    """How often each generator in a model has drawn in the function that is being traced."""
+    layers = model._flatten_layers(include_self=False)
+    found = [getattr(layer, "_random_generator", None) for layer in layers]
+    return {one: one.counts().get(one, 0) for one in found if isinstance(one, StatelessGenerator)}
+
+
 class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     """Stands in for tf_keras's RandomGenerator in one layer of one training.
 
-    Draws come from the Philox counter generator (Salmon et al. 2011): key = (seed, layer), high half of the
-    counter = the step, low half = the row's offset. So a row's draws do not depend on which replica holds it, nor on
-    how many parts the batch is taken in.
+    Draws come from the Philox counter generator (Salmon et al. 2011): key = (seed, layer, how often the layer has
+    drawn in this step), high half of the counter = the step, low half = the row's offset. So a row's draws do not
+    depend on which replica holds it, nor on how many parts the batch is taken in, and the gates of an LSTM each get a
+    dropout of their own.
     """
 
     # Keras writes the kind of generator into a saved layer's config; the layer's own is put back before that.
@@ -49,10 +72,28 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     def __init__(self, seed: int, layer: int, step: tf.Variable):
         self._key = (seed << 32) + (layer << 8)
         self._step = step
-        self._calls = 0
+        self._calls: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, int]]] = WeakKeyDictionary()
 
     def _maybe_init(self) -> None:
         """Nothing to make: there is no state."""
+
+    def counts(self) -> Any:
+        """How often it has drawn in the function that is being traced, for the replica that it is traced for."""
+        counted = _AGAIN.get()
+        if counted is not None:
+            return counted
+        replica = tf.distribute.get_replica_context() or tf.distribute.get_strategy()
+        here = self._calls.setdefault(tf.compat.v1.get_default_graph(), WeakKeyDictionary())
+        return here.setdefault(replica, {})
+
+    def _next_key(self) -> int:
+        """The key of the next draw."""
+        if tf.executing_eagerly():
+            return self._key
+        counts = self.counts()
+        number = counts.get(self, 0)
+        counts[self] = number + 1
+        return self._key + number % 256
 
     def uniform(self, shape: Any) -> tf.Tensor:
         """float32 in [0, 1) of the given shape, whose first axis is this replica's rows of the batch."""
@@ -65,7 +106,7 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
         first = (replica * parts + tf.cast(number, tf.int64)) * tf.cast(shape[0], tf.int64) * width
         draws = tf.raw_ops.StatelessRandomUniformV2(
             shape=tf.stack([tf.cast(shape[0], tf.int64), width * 4]),
-            key=tf.constant([self._key], tf.uint64),
+            key=tf.constant([self._next_key()], tf.uint64),
             counter=tf.cast(tf.stack([first, tf.cast(self._step, tf.int64)]), tf.uint64),
             alg=1,
             dtype=tf.float32,
@@ -103,7 +144,7 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     def make_seed_for_stateless_op(self) -> tf.Tensor:
         """int32 [2] for layers that draw once a batch (RandomFlip, …): new each step."""
         step = tf.cast(self._step, tf.int32)
-        return tf.stack([tf.constant(self._key % (2**31 - 1), tf.int32), step])
+        return tf.stack([tf.constant(self._next_key() % (2**31 - 1), tf.int32), step])
 
     def make_legacy_seed(self) -> int:
         """A plain seed, for layers that take nothing better."""

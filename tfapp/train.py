@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import export, features, stateless, worth
+from tfapp import batch_size, export, features, identical, stateless, watch, worth
 from tfapp import job as jobs
+from tfapp import recipe as recipes
+from tfapp.callbacks.beat import Beat
 from tfapp.callbacks.best import Best, more_is_better
 from tfapp.callbacks.checkpoint import Checkpoint
 from tfapp.callbacks.diverged import Diverged
@@ -19,8 +21,9 @@ from tfapp.callbacks.pace import Pace
 from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
-from tfapp.errors import Usage, nearest
+from tfapp.data.pipeline import readable
 from tfapp.job import Job
+from tfapp.launch import signs
 from tfapp.plan import Plan
 from tfapp.run import Run
 
@@ -43,49 +46,43 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
       say: takes the lines worth showing before training.
 
     Raises:
-      Expected: whatever a user can mend. Interrupted, Preempted: stopped with a checkpoint.
+      Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted: stopped with a checkpoint.
     """
-    with plan.runtime.enter() as machine, run.recorded(machine):
-        data = recipe.data(plan.config)
-        run.describe(data)
+    with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
+        plan = batch_size.settle(plan, recipe, run, machine, say)
+        data = recipes.data(recipe, plan.config)
+        if machine.chief:
+            run.describe(data)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
-        jobs.announce(job, say)
-        trained = fit(job, run)
-        report = {}
         if machine.chief:
-            model = export.whole(job.preprocess, trained.model, data.task)
-            export.save(model, run.folder)
-            report = worth.report(run, recipe, job, trained, model)
+            jobs.announce(job, say)
+        with readable(data):
+            trained = fit(job, run, say)
+            identical.check(trained.model, machine, run.log(machine))
+            report = {}
+            if machine.chief:
+                model = export.whole(job.preprocess, trained.model, data.task)
+                export.save(model, run.folder)
+                report = worth.report(run, recipe, job, trained, model)
         machine.wait_for_all()
         return report
 
 
-def fit(job: Job, run: Run) -> Trained:
+def fit(job: Job, run: Run, say: Any = print) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
-    with machine.strategy.scope():
-        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
-        model.compile(
-            job.optimizer,
-            job.loss,
-            weighted_metrics=list(job.metrics),
-            steps_per_execution=2,
-            jit_compile=plan.fit.jit,
-        )
-        _build(job)
-        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
-    for bind in job.bind:
-        bind(model)
-    monitor = _monitor(job)
+    restore_generators = compiled(job)
+    monitor = job.monitor
     record = Record(run.folder if machine.chief else None)
     best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
     saved = [*job.callbacks, best, *_planned(job, monitor), record]
-    checkpoint = Checkpoint(run.file("checkpoints"), machine.chief, plan.fit.checkpoint, len(job.train), saved)
+    checkpoint = Checkpoint(run.file("checkpoints"), machine, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
-    start = checkpoint.restore()
+    start = checkpoint.restore(say)
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief)
-    stop = StopOnSignal(checkpoint)
+    stop = StopOnSignal(checkpoint, machine)
+    beat = Beat(watch.seconds(watch.HANG) if machine.workers > 1 or signs.launched() else None)
     callbacks = [
         Pace(
             plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1
@@ -93,10 +90,10 @@ def fit(job: Job, run: Run) -> Trained:
         Diverged(job.train, run.file("diverged.json"), run.file("checkpoints")),
         *saved,
         progress,
+        beat,
         checkpoint,
         stop,
     ]
-    began = time.perf_counter()
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()
         best.set_model(model)
@@ -114,14 +111,35 @@ def fit(job: Job, run: Run) -> Trained:
             )
         finally:
             progress.close()
+            beat.close()
             stop.close()
         checkpoint.save(complete=True)
-    seconds = time.perf_counter() - began
     for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
         model = unwrap(model)
     if machine.replicas > 1:
         model = jobs.on_one_device(model)
+    # Of the epochs and not of this process: the training may have begun in another.
+    seconds = sum(row["seconds"] for row in record.rows)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
+
+
+def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
+    """Compile a job's model with the step that the engine trains by; returns what puts its generators back."""
+    plan, model = job.plan, job.model
+    with job.machine.strategy.scope():
+        # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
+        model.compile(
+            job.optimizer,
+            job.loss,
+            weighted_metrics=list(job.metrics),
+            steps_per_execution=2,
+            jit_compile=plan.fit.jit,
+        )
+        _build(job)
+        restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)
+    for bind in job.bind:
+        bind(model)
+    return restore_generators
 
 
 def _build(job: Job) -> None:
@@ -150,11 +168,3 @@ def _planned(job: Job, monitor: str) -> list[keras.callbacks.Callback]:
             )
         )
     return callbacks
-
-
-def _monitor(job: Job) -> str:
-    names = [metric.name for metric in job.model.metrics]
-    names += [f"val_{name}" for name in names] if job.validation else []
-    if job.monitor not in names:
-        raise Usage(f"fit.monitor={job.monitor!r} is none of this run's numbers\n{nearest(job.monitor, names)}")
-    return job.monitor

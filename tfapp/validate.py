@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfapp import worth
+from tfapp import batch_size, worth
 from tfapp.job import Job
+from tfapp.report import words
 
 
 def describe(job: Job) -> dict[str, Any]:
-    """Data, batch shapes, parameters and estimated memory of a job, JSON-able.
+    """Data, batch shapes, parameters, memory and a checkpoint's size (bytes) of a job, JSON-able; runs no step.
 
     Memory is an estimate in bytes a replica: weights, gradients, the optimizer's slots, and every layer's
-    output for one batch, kept for the backward pass.
+    output for one batch (or a part of it), kept for the backward pass. `tfapp plan` measures.
     """
-    rows = job.plan.fit.batch_size // job.machine.replicas
+    size = batch_size.number(job.plan)
+    rows = size // job.machine.replicas
     batch = next(iter(job.train.dataset()))[0] if job.machine.replicas == 1 else None
     inputs = tf.nest.map_structure(lambda t: t[None] if t.shape.rank == 0 else t, batch) if batch is not None else None
     job.optimizer.build(job.model.trainable_variables)
@@ -30,20 +32,22 @@ def describe(job: Job) -> dict[str, Any]:
         "data": worth.summary(job.data),
         "classes": list(job.data.classes),
         "batch": {
-            "global": job.plan.fit.batch_size,
+            "global": size,
             "replicas": job.machine.replicas,
             "per_replica": rows,
             "inputs": tf.nest.map_structure(lambda t: f"{t.dtype.name} {list(t.shape)}", inputs)
             if inputs is not None
             else None,
         },
+        "monitor": job.monitor,
         "model": worth.layers(job.model),
         "memory": {
             "weights": weights,
             "gradients": _bytes(job.model.trainable_weights),
             "optimizer": _bytes([v for v in job.optimizer.variables if v.shape.rank]),
-            "activations": outputs * rows * activation,
+            "activations": outputs * rows // job.plan.fit.accumulate * activation,
         },
+        "checkpoint": _bytes([*job.model.weights, *job.optimizer.variables]),
     }
 
 
@@ -55,12 +59,13 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"  {one['name']:{width}}  {one['type']:22} {one['output']!s:28} {one['parameters']:>12,}"
         for one in model["layers"]
     ]
-    parts = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in memory.items())
+    parts = ", ".join(f"{name} {words.size(size)}" for name, size in memory.items())
     return [
         *table,
         f"inputs of a replica's batch: {found['batch']['inputs']}",
         f"parameters: {model['parameters']:,} ({model['trainable']:,} trainable)",
-        f"memory a replica, about: {sum(memory.values()) / 2**20:,.1f} MiB ({parts})",
+        f"memory a replica, about: {words.size(sum(memory.values()))} ({parts}), besides TensorFlow and data",
+        f"checkpoint: {words.size(found['checkpoint'])}",
         "the plan is sound: train it with the same words after tfapp train",
     ]
 

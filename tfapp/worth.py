@@ -12,6 +12,7 @@ import numpy as np
 import tf_keras as keras
 
 from tfapp import environment, export, predict, tasks
+from tfapp import plan as plans
 from tfapp import recipe as recipes
 from tfapp import report as pages
 from tfapp.data.examples import Data
@@ -123,7 +124,9 @@ def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[s
     if path is None:
         recipe = recipes.find(run.plan()["recipe"])
         module = recipes.load(recipe)
-        data = module.data(module.Config.model_validate(run.plan()["config"]))
+        plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
+        with recipes.at_work(module):
+            data = recipes.data(module, plan.config)
         whole.update(evaluate(call, data, run))
         return publish(run, whole), whole["evaluation"]
     examples, dropped = predict.source(facts["kind"]).read_labelled(facts["reader"], facts["classes"], path)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -123,6 +125,24 @@ def test_ctrl_c_ends_in_130(capsys, verb) -> None:
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.e2e
+def test_sigterm_ends_any_verb_in_143_and_gives_the_signal_back(capsys, verb) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def action() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Exception as error:  # No handler of errors may take it for one of its own.
+            seen.append(error)
+
+    verb(action)
+    assert main(["probe"]) == 143
+    assert "SIGTERM" in capsys.readouterr().err and seen == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 class OpError(Exception):
     """As TensorFlow's: no OSError, but the system's words in it."""
 
@@ -137,7 +157,8 @@ class OpError(Exception):
         ),
         (OpError("/runs/1/model; No space left on device"), 1, "disk is full: /runs/1/model"),
         (OSError(errno.EROFS, "Read-only file system", "/runs/1"), 5, "read-only: /runs/1"),
-        (PermissionError(errno.EACCES, "Permission denied", "/runs/1"), 5, "ls -ld '/runs/1'"),
+        (PermissionError(errno.EACCES, "Permission denied", "/runs/1"), 5, "does not allow it: /runs/1"),
+        (OpError("/runs/1/model; Permission denied"), 5, "does not allow it: /runs/1/model"),
     ],
 )
 def test_trouble_with_the_disk_is_told_with_the_path(error, code, said, capsys, verb) -> None:
@@ -169,6 +190,47 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     start = time.perf_counter()
     assert run("--help").returncode == 0
     assert time.perf_counter() - start < 1
+
+
+def test_a_list_of_choices_is_told_in_the_line(capsys) -> None:
+    assert main(["export", "some"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "error: Missing option '--format'. Choose from: savedmodel, keras, tflite"
+    assert second == "see: tfapp export --help"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_s_help_has_an_example_and_a_form_for_programs(verb, capsys) -> None:
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"\n    tfapp {verb}" in out
+    # new writes a file, and that is all there is to know; launch passes train's own on; cloud's verbs have their own help.
+    assert "--json" in out or verb in ("new", "launch", "cloud")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["recipes"], ["train", "digits", "fit.epoch=3"], ["trian"], ["runs"]])
+def test_what_needs_no_training_answers_at_once(words) -> None:
+    spent = min(cpu_of(words) for _ in range(3))
+    assert spent < 0.4
+
+
+def cpu_of(words: list[str]) -> float:
+    """Seconds of the processor that a command takes: a busy machine takes longer, but not more of it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(*words)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_quiet_too() -> None:
+    script = (
+        "import sys, types; sys.modules['tfapp.cli.main'] = loading = types.ModuleType('loading')\n"
+        "def late(name): raise KeyboardInterrupt\n"
+        "loading.__getattr__ = late\n"
+        "from tfapp.__main__ import run; sys.exit(run())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
 def test_importing_tfapp_imports_no_tensorflow_and_asks_for_keras_2() -> None:

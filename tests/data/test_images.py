@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import struct
 import tempfile
@@ -161,7 +160,7 @@ def test_unreadable_files_are_dropped_with_a_reason_and_hidden_ones_skipped(anim
     assert reasons(data.dropped) == {
         "cat/half.jpg": "truncated JPEG",
         "cat/half.png": reasons(data.dropped)["cat/half.png"],
-        "cat/half.bmp": "truncated BMP",
+        "cat/half.bmp": "damaged image: image file is truncated (84 bytes not processed)",
         "cat/half.gif": "truncated GIF",
         "cat/empty.jpg": "the file is empty",
         "cat/notes.txt": "not a JPEG, PNG, GIF or BMP image",
@@ -176,28 +175,106 @@ def test_a_jpeg_with_a_long_trailer_is_whole(tmp_path):
     assert images.inspect(path) == 1
 
 
-def test_damage_that_only_decoding_finds_is_dropped_too(animals):
-    # Every checksum is right, and what they vouch for is no picture.
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG whose checksum is right, whatever is in it."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
+
+def png(pixels: bytes) -> bytes:
+    """A PNG of 20×20 colour pixels whose only pixel chunk holds these bytes."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 20, 20, 8, 2, 0, 0, 0))
-    content = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"no zlib stream") + chunk(b"IEND", b"")
-    (animals / "cat/hollow.png").write_bytes(content)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def encoded(form: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    (picture(200, 300).convert("P") if form == "GIF" else picture(200, 300)).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def flipped(content: bytes, share: float) -> bytes:
+    place = int(share * len(content))
+    return content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
+
+
+def run_length_bmp(rows: bytes) -> bytes:
+    """A BMP of 8×8 pixels in 256 colours, compressed by run lengths."""
+    palette = bytes(range(256)) * 4
+    head = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 8, 1, len(rows), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(rows), 0, 0, 54 + 1024) + head + palette + rows
+
+
+WHOLE = {
+    "whole.jpg": encoded("JPEG"),
+    "whole-progressive.jpg": encoded("JPEG", progressive=True),
+    "whole.png": encoded("PNG"),
+    "whole-by-hand.png": png(zlib.compress(b"".join(b"\0" + bytes(range(60)) for _ in range(20)))),
+    "whole.gif": encoded("GIF"),
+    "whole.bmp": encoded("BMP"),
+    "whole-rle.bmp": run_length_bmp(b"\x08\x05\0\0" * 8 + b"\0\1"),
+}
+DAMAGED = {
+    **{
+        f"{share}-of-{name}": content[: int(share * len(content))]
+        for name, content in WHOLE.items()
+        for share in (0.05, 0.3, 0.5, 0.9, 0.99)
+        if "rle" not in name
+    },
+    # The thumbnail in its head brings an end marker along, but the picture's own pixels never come.
+    "thumbnail.jpg": (lambda whole: whole[:2] + b"\xff\xe1\x10\x00" + whole[: 0x1000 - 4] + b"\xff\xd9")(
+        WHOLE["whole.jpg"]
+    ),
+    **{f"flipped-at-{share}.png": flipped(WHOLE["whole.png"], share) for share in (0.01, 0.3, 0.6, 0.99)},
+    "no-stream.png": png(b"no zlib stream"),
+    "nothing.png": png(b""),
+    "half-stream.png": png(zlib.compress(RANDOM.bytes(1220))[:600]),
+    "half-the-rows.png": png(zlib.compress(bytes(61 * 10))),
+    "flipped.gif": flipped(WHOLE["whole.gif"], 0.3),
+    "half-closed.gif": WHOLE["whole.gif"][: len(WHOLE["whole.gif"]) // 2] + b"\0;",
+    "half-rle.bmp": run_length_bmp(b"\x08\x05\0\0" * 4),
+}
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory) -> Path:
+    """A folder of two classes with a file of each kind of damage among sound ones of each format."""
+    folder = tmp_path_factory.mktemp("damaged")
+    for i in range(20):
+        save(folder / ("cat", "dog")[i % 2] / f"{i:02}.png", seed=i)
+    for name, content in (WHOLE | DAMAGED).items():
+        (folder / "cat" / name).write_bytes(content)
+    return folder
+
+
+def test_both_ways_of_decoding_leave_out_exactly_the_damaged_files_and_split_the_others_alike(damaged):
+    inside = images.from_folder(damaged, Split(validation=0.2, test=0.2), 8)
+    outside = images.from_folder(damaged, Split(validation=0.2, test=0.2), 8, memory_limit=0)
+    assert {one.name.removeprefix("cat/") for one in inside.dropped} == set(DAMAGED)
+    assert inside.dropped == outside.dropped
+    assert all(one.reason and "{{" not in one.reason and "[Op" not in one.reason for one in inside.dropped)
+    parts = [(data.train, data.validation, data.test) for data in (inside, outside)]
+    assert sum(map(len, parts[0])) == 20 + len(WHOLE)
+    for ours, theirs in zip(*parts, strict=True):
+        assert list(ours.names) == list(theirs.names) and list(ours.labels) == list(theirs.labels)
+        each = [np.asarray(theirs.load({k: v[i] for k, v in theirs.features.items()})) for i in range(len(theirs))]
+        np.testing.assert_array_equal(np.stack(each), ours.features)
+
+
+@pytest.mark.parametrize("memory_limit", [None, 0])
+def test_damage_that_only_decoding_finds_is_dropped_with_its_reason(animals, memory_limit):
+    (animals / "cat/hollow.png").write_bytes(DAMAGED["no-stream.png"])
     assert images.inspect(animals / "cat/hollow.png") == 1
-    data = images.from_folder(animals, Split(), 16)
-    assert "damaged image" in reasons(data.dropped)["cat/hollow.png"]
-    assert sum(map(len, (data.train, data.validation, data.test))) == 20
+    data = images.from_folder(animals, Split(), 16, memory_limit=memory_limit)
+    assert reasons(data.dropped) == {"cat/hollow.png": "damaged image: Invalid PNG data, size 71"}
+    assert data.notes[0].startswith("20 images in 2 classes")
 
 
-def test_a_jpeg_that_ends_early_after_the_scan_is_no_crash_in_training(tmp_path):
-    import tensorflow as tf
-
-    content = save(tmp_path / "a.jpg", picture(200, 300)).read_bytes()
-    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
-    reader = {"height": 16, "width": 16, "channels": 3, "dtype": "uint8", "resize": "pad"}
-    found = images.decode(tf.constant(str(tmp_path / "a.jpg")), tf.constant(1), reader, lenient=True)
-    assert found.shape == (16, 16, 3)
+@pytest.mark.parametrize("memory_limit", [None, 0])
+def test_a_class_of_which_no_file_can_be_decoded_is_no_class(animals, memory_limit):
+    for path in (animals / "dog").iterdir():
+        path.write_bytes(DAMAGED["no-stream.png"])
+    with pytest.raises(Missing, match=r"(?s)only one class, 'cat'.*10 files were left out.*damaged image"):
+        images.from_folder(animals, Split(), 16, memory_limit=memory_limit)
 
 
 @settings(max_examples=60, deadline=None)
@@ -273,6 +350,10 @@ def test_one_class_no_image_and_no_folder_are_missing_with_help(tmp_path):
     (tmp_path / "other/broken.png").write_text("x")
     with pytest.raises(Missing, match=r"(?s)only one class, 'only'.*other/broken.png: not a JPEG"):
         images.from_folder(tmp_path, Split(), 8)
+    (tmp_path / "other/broken.png").unlink()
+    with pytest.raises(Missing, match=r"only one class, 'only', in .*: classification needs two$"):
+        images.from_folder(tmp_path, Split(), 8)
+    (tmp_path / "other/broken.png").write_text("x")
     (tmp_path / "only/1.png").unlink()
     with pytest.raises(Missing, match="no readable image"):
         images.from_folder(tmp_path, Split(), 8)
@@ -357,11 +438,8 @@ def test_evaluate_reads_labelled_folders_and_csvs_and_drops_unknown_labels(anima
     assert list(examples.names) == ["dog/01.png"] and not dropped
 
 
-def test_real_photographs_are_read_whole():
-    shared = Path(os.environ.get("TFAPP_SHARED", Path(__file__).parents[2] / "../shared"))
-    if not (shared / "data/sign_digits").is_dir():
-        pytest.skip("no shared data")
-    data = images.from_folder(shared / "data/sign_digits", Split(), 32, memory_limit=0)
+def test_real_photographs_are_read_whole(shared_data):
+    data = images.from_folder(shared_data / "sign_digits", Split(), 32, memory_limit=0)
     assert not data.dropped and len(data.classes) == 10
     parts = (data.train, data.validation, data.test)
     assert sum(map(len, parts)) == 2062

@@ -150,6 +150,8 @@ def test_keys_are_plain_identifiers_and_distinct(tmp_path):
 def test_a_missing_target_names_the_nearest_column(tmp_path):
     with pytest.raises(Usage, match="(?s)no column 'traget': did you mean 'target'.*columns: age, job, member, target"):
         tables.read(written(tmp_path, HEADER + ROWS), "traget")
+    with pytest.raises(Usage, match="^no column 'zzz'\ncolumns: age, job, member, target$"):
+        tables.read(written(tmp_path, HEADER + ROWS), "zzz")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,27 @@ def test_without_validation_examples_only_the_state_before_is_known():
     assert "validation" in measured["reason"]
 
 
+def test_a_validation_part_without_a_mistake_tells_no_temperature():
+    labels, probabilities = drawn(300, 1.0)
+    flawless = probabilities.argmax(axis=1)
+    for sharper in (probabilities, np.eye(4)[flawless]):
+        measured = calibration.measure(labels, probabilities, flawless, sharper)
+        assert (measured["temperature"], measured["after"]) == (None, None)
+        assert measured["reason"] == "no mistake on the validation examples"
+    # One mistake is enough: the surer the model, the dearer that one becomes.
+    flawless[0] = (flawless[0] + 1) % 4
+    assert 0.05 < calibration.fit_temperature(flawless, probabilities) < 1
+
+
+def test_a_temperature_at_an_end_of_the_range_is_no_finding():
+    labels, probabilities = drawn(300, 1.0)
+    wrong = probabilities.argmin(axis=1)
+    measured = calibration.measure(labels, probabilities, wrong, probabilities)
+    assert measured["temperature"] is None and "not within 0.05–20" in measured["reason"]
+    almost = np.array([0] * 200 + [1]), np.array([[0.51, 0.49]] * 200 + [[0.500001, 0.499999]])
+    assert calibration.fit_temperature(*almost) is None
+
+
 def test_scaling_keeps_the_order_of_classes_and_bears_certainty():
     probabilities = np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], np.float32)
     scaled = calibration.scaled(probabilities, 2.0)

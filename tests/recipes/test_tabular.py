@@ -82,6 +82,14 @@ def test_a_missing_number_is_the_middle_and_is_told_to_the_model(people):
     assert gone[0, 3] == 1 and there[0, 3] == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_column_without_a_single_number_is_zero_and_no_warning(people):
+    config = tabular.Config(data=[people], target="class", types={"job title": "number"}, bins=0)
+    _, preprocess, _, raw = built(config)
+    numbers = preprocess(raw)["numbers"].numpy()
+    assert np.isfinite(numbers).all() and (numbers[:, 1] == 0).all()
+
+
 def test_an_unseen_category_goes_to_its_own_bucket(people):
     config = tabular.Config(data=[people], target="class")
     _, preprocess, model, raw = built(config)

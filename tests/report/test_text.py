@@ -1,9 +1,11 @@
 import io
 
+import numpy as np
 from rich.console import Console
 
 from tests.report import samples
-from tfapp.report import text
+from tfapp.evaluate import calibration
+from tfapp.report import page, text
 
 
 def test_the_last_lines_of_a_run_hold_score_quality_cost_and_place():
@@ -18,6 +20,15 @@ def test_the_terminal_shows_the_same_words():
     out = io.StringIO()
     Console(file=out, width=200).print(text.summary(samples.values()))
     assert [line.rstrip() for line in out.getvalue().splitlines()] == text.lines(samples.values())
+
+
+def test_a_temperature_that_was_not_fitted_is_explained_on_the_terminal_and_on_the_page():
+    labels = np.arange(40) % 2
+    sure = np.eye(2)[labels] * 0.8 + 0.1
+    report = {"calibration": calibration.measure(labels, sure, labels, sure)}
+    wanted = "calibration error 0.100 (no temperature: no mistake on the validation examples)"
+    assert text.lines(report)[1] == wanted
+    assert "No temperature: no mistake on the validation examples." in page.render(report)
 
 
 def test_markup_in_names_is_not_obeyed():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
+from tfapp.errors import Missing
 from tfapp.run import writing
 
 MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "r2", "iou", "cosine_similarity")
@@ -41,7 +43,9 @@ class Best(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         value = float(logs[self.monitor])
-        if self.value is None or self._sign * (value - self.value) > self._min_delta:
+        # Any number is better than a NaN.
+        first = self.value is None or (np.isnan(self.value) and not np.isnan(value))
+        if first or self._sign * (value - self.value) > self._min_delta:  # type: ignore[operator]
             self.value, self.epoch = value, epoch + 1
             self._weights, self._written = self.model.get_weights(), False
 
@@ -55,8 +59,14 @@ class Best(keras.callbacks.Callback):
     def restore(self, state: dict[str, Any]) -> None:
         self.value, self.epoch = state["value"], state["epoch"]
         if self.epoch is not None:
-            with np.load(self.path, allow_pickle=False) as held:
-                self._weights = [held[f"w{number}"] for number in range(len(held.files))]
+            try:
+                with np.load(self.path, allow_pickle=False) as held:
+                    self._weights = [held[f"w{number}"] for number in range(len(held.files))]
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                raise Missing(
+                    f"{self.path}, the best weights so far, cannot be read: {error}\n"
+                    "train anew, with this run set aside: the same command with --fresh"
+                ) from error
 
     def write(self) -> None:
         """Put the best weights on disk, if they are not yet."""

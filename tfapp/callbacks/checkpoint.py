@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import plan
+from tfapp.errors import Failed
+from tfapp.runtime import Machine
+
+# Where a checkpoint keeps its plain values.
+STATE = "state/.ATTRIBUTES/py_state"
 
 # What Keras's own callbacks must remember to go on as before.
 KERAS_STATE = {
@@ -28,7 +35,7 @@ class Checkpoint(keras.callbacks.Callback):
     state it saves, so that it saves what they have become.
 
     Args:
-      folder: where checkpoints are; chief: whether this worker's are the ones kept.
+      folder: where checkpoints are, the same for all workers; machine: who they are. The chief's are kept.
       settings: when to save and how many to keep.
       steps: steps in an epoch.
       callbacks: whose state is saved with it.
@@ -36,11 +43,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     _supports_tf_logs = True
 
-    def __init__(self, folder: Path, chief: bool, settings: plan.Checkpoint, steps: int, callbacks: list[Any]):
+    def __init__(self, folder: Path, machine: Machine, settings: plan.Checkpoint, steps: int, callbacks: list[Any]):
         super().__init__()
         self.step = 0
         self.complete = False
-        self._folder, self._chief, self._settings, self._steps = folder, chief, settings, steps
+        self._folder, self._machine, self._settings, self._steps = folder, machine, settings, steps
         self._callbacks = callbacks
         self._epoch = 0
         self._due = False
@@ -51,21 +58,46 @@ class Checkpoint(keras.callbacks.Callback):
         """Name what is saved: called once, after compile."""
         self._objects = tf.train.Checkpoint(model=model, optimizer=model.optimizer, state=self._state)
         # Every worker takes part in saving; only the chief's files are kept.
-        folder = self._folder if self._chief else Path(tempfile.mkdtemp(prefix="tfapp-worker-"))
-        self._manager = tf.train.CheckpointManager(self._objects, str(folder), max_to_keep=self._settings.keep)
+        self._away = None if self._machine.chief else tempfile.TemporaryDirectory(prefix="tfapp-worker-")
         self.set_model(model)
 
-    def restore(self) -> int:
-        """Go back to the newest checkpoint that can be read; returns the step to go on with, 0 without any."""
-        for path in reversed(tf.train.CheckpointManager(self._objects, str(self._folder), None).checkpoints):
-            try:
-                self._objects.restore(path).expect_partial()
-            except (tf.errors.OpError, ValueError, json.JSONDecodeError):
-                continue  # Torn by a kill or a full disk: the one before it is whole.
+    def restore(self, say: Callable[[str], None] = print) -> int:
+        """Go back to the newest checkpoint that every worker can read; returns the step to go on with, 0 without any.
+
+        What cannot be read (torn by a failing disk, say) is told with `say`.
+
+        Raises:
+          Failed: some workers see none of the chief's checkpoints.
+        """
+        path = self._agreed(say)
+        if path is not None:
+            self._objects.restore(str(path)).expect_partial()
             self.step, self.complete = self._state.value["step"], self._state.value["complete"]
             self._restore_metrics()
-            break
         return self.step
+
+    def _agreed(self, say: Callable[[str], None]) -> Path | None:
+        """The newest checkpoint that is whole on every worker; the chief names them one by one."""
+        offers = numbers(self._folder) if self._machine.chief else []
+        blind: list[int] = []
+        while True:
+            offered = int(self._machine.gather(offers.pop(0) + 1 if offers else 0)[0, 0])
+            if not offered:
+                break
+            path = self._folder / f"ckpt-{offered - 1}"
+            whole = self._machine.gather(_whole(path))[:, 0]
+            if whole.all():
+                return path
+            if not whole[0] and self._machine.chief:
+                say(f"the checkpoint {path} is damaged and left out")
+            if whole[0]:
+                blind = [worker for worker, sees in enumerate(whole) if not sees]
+        if blind:
+            raise Failed(
+                f"worker {', '.join(map(str, blind))} cannot read the chief's checkpoints in {self._folder}\n"
+                "give --run a folder that all workers share (NFS, a bucket that is mounted, …)"
+            )
+        return None
 
     def restore_callbacks(self) -> None:
         """Give the other callbacks their state back, after Keras has reset them."""
@@ -114,14 +146,16 @@ class Checkpoint(keras.callbacks.Callback):
         self._state.value = {
             "step": self.step,
             "complete": complete,
-            "metrics": [metric.get_weights() for metric in self.model.metrics] if self.inside_epoch else [],
+            "running": self._running_metrics() if self.inside_epoch else [],
             "callbacks": {str(number): _state(callback) for number, callback in enumerate(self._callbacks)},
         }
-        if self._chief:
+        if self._machine.chief:
             for callback in self._callbacks:
                 if hasattr(callback, "write"):
                     callback.write()
-        self._manager.save(checkpoint_number=self.step)
+        folder = Path(self._away.name) if self._away else self._folder
+        self._objects.write(str(folder / f"ckpt-{self.step}"))
+        _drop_all_but(self._settings.keep, folder, self.step)
         self._due = False
         self._saved_at = time.monotonic()
 
@@ -130,11 +164,64 @@ class Checkpoint(keras.callbacks.Callback):
         minutes = settings.every_minutes
         if minutes is None and settings.every_epochs is None and settings.every_steps is None:
             minutes = 0.5
-        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        # Saving is common work, and no two clocks agree.
+        return minutes is not None and self._machine.any(time.monotonic() - self._saved_at >= 60 * minutes)
+
+    def _metrics(self) -> list[list[tf.Variable]]:
+        """Of each replica here, its own part of every variable of the metrics."""
+        variables = [variable for metric in self.model.metrics for variable in metric.variables]
+        parts = [self._machine.strategy.experimental_local_results(variable) for variable in variables]
+        return [list(replica) for replica in zip(*parts, strict=True)]
+
+    def _running_metrics(self) -> list[list[int]]:
+        """The metrics of the epoch so far: each replica's own, float64 as pairs of uint32, [replicas, 2 × values].
+
+        Their sum alone would not do: summed in another order, an epoch's mean loss ends with other last bits.
+        """
+        here = [np.concatenate([np.ravel(part.numpy()) for part in replica]) for replica in self._metrics()]
+        table = self._machine.gather(*np.asarray(here, np.float64).view(np.uint32).ravel().tolist())
+        return table.reshape(self._machine.replicas, -1).tolist() if here else []
 
     def _restore_metrics(self) -> None:
-        for metric, weights in zip(self.model.metrics, self._state.value.get("metrics", []), strict=False):
-            metric.set_weights([np.asarray(weight, np.float32) for weight in weights])
+        held = np.asarray(self._state.value.get("running", []), np.uint32).view(np.float64)
+        if not held.size:
+            return
+        replicas = self._metrics()
+        if len(held) != self._machine.replicas:
+            # Another number of replicas now: the first one takes the sum of all.
+            held = np.vstack([held.sum(0), np.zeros((self._machine.replicas - 1, held.shape[1]))])
+        first = self._machine.worker * len(replicas)
+        for values, replica in zip(held[first:], replicas, strict=False):
+            sizes = np.cumsum([part.shape.num_elements() for part in replica])[:-1]
+            for part, value in zip(replica, np.split(values, sizes), strict=True):
+                part.assign(value.reshape(part.shape).astype(part.dtype.as_numpy_dtype))
+
+
+def numbers(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a folder, newest first."""
+    found = [re.fullmatch(r"ckpt-(\d+)\.index", path.name) for path in folder.glob("ckpt-*.index")]
+    return sorted((int(name[1]) for name in found if name), reverse=True)
+
+
+def _drop_all_but(keep: int, folder: Path, step: int) -> None:
+    """Delete all but the last checkpoints up to a step; what lies beyond it was torn, and will be written over."""
+    for number in [number for number in numbers(folder) if number <= step][keep:]:
+        # The index first: without it there is no checkpoint, however a kill cuts this short.
+        for path in sorted(folder.glob(f"ckpt-{number}.*"), key=lambda path: path.suffix != ".index"):
+            path.unlink(missing_ok=True)
+
+
+def _whole(path: Path) -> bool:
+    """Whether all of a checkpoint can be read (its checksums are checked), before any of it goes into the model."""
+    try:
+        reader = tf.train.load_checkpoint(str(path))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+        json.loads(reader.get_tensor(STATE))
+    except Exception:
+        # Torn by a kill or a full disk. The reader turns TensorFlow's errors into half a dozen of Python's.
+        return False
+    return True
 
 
 class _State(tf.train.experimental.PythonState):

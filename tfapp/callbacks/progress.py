@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from tfapp.launch import signs
+
 QUIET_SECONDS = 10.0
+LIVE_SECONDS = 0.25
 
 
 class Progress(keras.callbacks.Callback):
@@ -50,6 +53,9 @@ class Progress(keras.callbacks.Callback):
             self._began, self._start = time.perf_counter(), self._step
         if self._live is not None:
             self._live.update(Text(self._line(logs)))
+        elif self._show and signs.shown_live() and time.perf_counter() - self._shown > LIVE_SECONDS:
+            self._shown = time.perf_counter()
+            signs.tell(line=self._line(logs))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         line = self._line(logs)
@@ -58,11 +64,13 @@ class Progress(keras.callbacks.Callback):
         self._last = line
         if self._live is not None:
             self._live.update(Text(line))
+        elif self._show and signs.shown_live():
+            signs.tell(line=line)
         elif self._show and time.perf_counter() - self._shown > QUIET_SECONDS:
             self._print()
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._show and self._live is None and self._last:
+        if self._show and self._live is None and self._last and not signs.shown_live():
             self._print()
         self.close()
 

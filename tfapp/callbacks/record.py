@@ -38,7 +38,7 @@ class Record(keras.callbacks.Callback):
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         rate = keras.backend.get_value(self.model.optimizer.learning_rate)
         seconds = self._spent + time.perf_counter() - self._began
-        self._spent = 0.0
+        self._began = self._spent = 0.0
         self.rows.append({"epoch": epoch + 1, **numbers, "learning_rate": float(rate), "seconds": round(seconds, 3)})
         if self._folder is not None:
             self._write_table(self._folder / "metrics.csv")
@@ -52,7 +52,7 @@ class Record(keras.callbacks.Callback):
         return {"rows": self.rows, "spent": self._spent + (time.perf_counter() - self._began if self._began else 0)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.rows = state["rows"]
+        self.rows, self._spent = state["rows"], state["spent"]
 
     def _write_table(self, path: Path) -> None:
         text = io.StringIO()

@@ -24,12 +24,13 @@ def command(run: tuple[str, ...], html: Path | None, as_json: bool) -> None:
       tfapp compare digits digits-3f2a91
       tfapp compare digits digits-3f2a91 --html compared.html
     """
-    from tfapp import compare
     from tfapp import run as runs
 
     found = [runs.find(word) for word in run]
     if len(found) < 2:
         raise Missing("one run is nothing to compare\ngive two or more: tfapp compare RUN RUN")
+    from tfapp import compare
+
     result = compare.compare(found)
     if html is not None:
         from tfapp import report as pages
@@ -57,5 +58,7 @@ def _show(result: dict[str, Any]) -> None:
     console.print(table)
     for pair in result["pairs"]:
         console.print(pair["words"], highlight=False)
+    for name in result["unpaired"]:
+        console.print(f"{name}: tested on other examples than {result['runs'][0]}", highlight=False)
     for name, changes in result["changes"].items():
         console.print(f"{name}: {'; '.join(changes) or 'the same plan'}", highlight=False)

@@ -40,5 +40,7 @@ def command(run: str, data: Path | None, gates: tuple[str, ...], as_json: bool) 
     if as_json:
         click.echo(json.dumps(measured, indent=1))
     else:
-        showing.worth({**report, "evaluation": measured}, found.folder)
+        # The report's calibration is that of the run's own test part.
+        of_it = {} if data is None else {"calibration": None}
+        showing.worth({**report, "evaluation": measured, **of_it}, found.folder)
     gate.check(checks, {"evaluation": measured})

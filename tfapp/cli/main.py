@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from tfapp import __version__
-from tfapp.errors import Expected, Failed, Interrupted, Missing, Usage, nearest
+from tfapp.errors import Expected, Failed, Interrupted, Preempted, Usage, nearest, of_system
 
 # In the order of help. The line stands here, not in the verb's module, so that `tfapp --help` imports none of them.
 VERBS = {
     "recipes": "List the recipes; show one, its settings and their schema.",
     "new": "Write a working copy of a recipe, to change.",
     "validate": "Check a plan, its data and its model; train nothing.",
-    "train": "Train a recipe: from data to a finished, measured, exported run.",
+    "plan": "Measure what a plan would cost: memory, time, disk.",
+    "train": "Train a recipe to a finished, measured, exported run.",
+    "launch": "Train with many workers, started again when one dies.",
+    "verify-resume": "Check that a killed training ends in the same bits.",
     "evaluate": "Measure a run again, on its own test data or on yours.",
     "predict": "Predict new files with a run's exported model.",
     "export": "Write a run's model as SavedModel, Keras or TFLite.",
     "report": "Write a run's report.",
     "runs": "List the runs.",
     "compare": "Set runs side by side.",
+    "cloud": "Train on a cloud machine, or on your own by ssh.",
     "doctor": "Check this machine, with a short real fit.",
 }
 
@@ -40,7 +46,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"tfapp.cli.{name}").command
+        command: click.Command = importlib.import_module(f"tfapp.cli.{name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> None:
@@ -85,7 +91,11 @@ def main(words: Sequence[str] | None = None) -> int:
     # TensorFlow reads this when it is imported; its remarks about CPU features would bury our own lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "2")
     try:
-        return cli.main(args=words, prog_name="tfapp", standalone_mode=False) or 0
+        with _ended_by_sigterm():
+            return cli.main(args=words, prog_name="tfapp", standalone_mode=False, obj=debug) or 0
+    except _Terminated:
+        click.echo("error: ended by SIGTERM; the same command goes on from the last checkpoint", err=True)
+        return Preempted.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return Usage.exit_code
@@ -97,6 +107,30 @@ def main(words: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         click.echo(f"error: {told}", err=True)
         return told.exit_code
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came; no Exception, so that nothing that handles errors on the way takes it for one of its own."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end any verb at any time, so that files are left whole and what was begun is noted as stopped.
+
+    The first process of a container ignores it otherwise. `train` has its own way while it fits.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        raise _Terminated(Preempted.exit_code)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _take_debug(words: Sequence[str]) -> tuple[list[str], bool]:
@@ -118,27 +152,9 @@ def _expected(error: Exception) -> Expected | None:
         return Usage(_usage(error))
     if isinstance(error, click.ClickException):
         return Failed(error.format_message())
-    return _system_trouble(error)
+    return of_system(error)
 
 
 def _usage(error: click.UsageError) -> str:
     see = f"\nsee: {error.ctx.command_path} --help" if error.ctx else ""
-    return error.format_message() + see
-
-
-def _system_trouble(error: Exception) -> Expected | None:
-    """A full or forbidden disk, whichever library ran into it, as an error that names the path."""
-    number, path = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
-    where = path or str(error).partition("\n")[0]
-
-    def means(*codes: int) -> bool:
-        # TensorFlow and HDF5 wrap the system's error in classes of their own, but keep its words.
-        return number in codes or any(os.strerror(code) in str(error) for code in codes)
-
-    if means(errno.ENOSPC, errno.EDQUOT):
-        return Failed(f"the disk is full: {where}\nfree some space, or put the runs elsewhere: TFAPP_RUNS=FOLDER")
-    if means(errno.EROFS):
-        return Missing(f"the disk is read-only: {where}\nput the runs elsewhere: TFAPP_RUNS=FOLDER")
-    if isinstance(error, PermissionError):
-        return Missing(f"the system does not allow it: {where}" + (f"\nsee who may: ls -ld '{path}'" if path else ""))
-    return None
+    return " ".join(error.format_message().split()) + see

@@ -24,4 +24,5 @@ def command(name: str, like: str) -> None:
     if not path.stem.isidentifier():
         raise Usage(f"{path.stem!r} cannot name a recipe: it becomes a Python module\nuse letters, digits and _")
     written = recipes.write_copy(recipes.find(like), path)
-    click.echo(f"wrote {written}, a copy of {like}\ntrain it: tfapp train ./{written}")
+    word = written if written.is_absolute() else f"./{written}"
+    click.echo(f"wrote {written}, a copy of {like}\ntrain it: tfapp train {word}")

@@ -39,13 +39,18 @@ def command(as_json: bool) -> None:
 
 
 def _row(run: Any) -> dict[str, Any]:
-    facts, report = run.read("run.json"), run.read("report.json")
+    from tfapp.errors import Missing
+
+    try:
+        facts, report, plan = run.read("run.json"), run.read("report.json"), run.plan()
+    except (Missing, OSError):  # One run that cannot be read does not hide the others.
+        facts, report, plan = {"status": "damaged"}, {}, {}
     scores = report.get("evaluation", {}).get("scores", {})
     name = next((name for name in ("accuracy", "rmse") if name in scores), None)
     return {
         "run": run.folder.name,
         "folder": str(run.folder),
-        "recipe": str(run.plan().get("recipe", "")),
+        "recipe": str(plan.get("recipe", "")),
         "status": facts.get("status", "new"),
         "started": facts.get("started", ""),
         "score": f"{name} {scores[name]['value']:.4g}" if name else None,

@@ -7,10 +7,20 @@ from pathlib import Path
 
 import click
 
-from tfapp.cli import asking, showing
+from tfapp.cli import asking, launching, showing
+from tfapp.errors import Refused
+from tfapp.launch import cluster, places, signs
 
 
-@click.command()
+class _Train(click.Command):
+    """Remembers its words as they came, for the workers of `--workers`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Train)
 @asking.words
 @asking.files
 @asking.seed
@@ -20,7 +30,11 @@ from tfapp.cli import asking, showing
 @click.option("--dry-run", is_flag=True, help="Show the resolved plan and where it would run; train nothing.")
 @click.option("--gate", "gates", multiple=True, metavar="METRIC>=X", help="Exit with 4 if the test score misses this.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(words, files, seed, steps, folder, fresh, dry_run, gates, as_json) -> None:
+@click.option(
+    "--workers", type=click.IntRange(1), help="Train with so many processes of this machine; more: tfapp launch."
+)
+@click.pass_context
+def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_json, workers) -> None:
     """Train a recipe: data, model, checkpoints, export, evaluation and report, in one run directory.
 
     The same command again goes on with an unfinished run. Settings are key=value words; `tfapp recipes
@@ -32,18 +46,28 @@ def command(words, files, seed, steps, folder, fresh, dry_run, gates, as_json) -
       tfapp train ./mine.py --steps 20 --run /tmp/smoke
       tfapp train -c runs/digits/plan.yaml
       tfapp train digits --gate 'accuracy>=0.98'
+      tfapp train digits --workers 2
     """
     from tfapp import gate, runtime
     from tfapp import run as runs
 
     checks = [gate.parse(text) for text in gates]
+    if workers is not None and not dry_run:
+        launching.run(ctx, ["train", *launching.without_workers(ctx.meta["words"])], places.here(workers))
     recipe, module, plan, own = asking.ask(words, files, seed, steps)
     folder = folder or runs.place(plan, own)
     if dry_run:
         click.echo(f"# would train in {folder}\n{plan.to_yaml()}", nl=False)
         return
+    here = cluster.current()
+    if fresh and not signs.launched() and here is not None and here.workers > 1:
+        raise Refused(
+            "--fresh on many workers that were not started by tfapp launch: each would set the others' run aside\n"
+            "move the old run away first, or name a new one with --run FOLDER"
+        )
     run = runs.begin(folder, plan, recipe.digest, fresh)
-    if run.status == "finished":
+    signs.tell(run=str(folder.absolute()))
+    if run.status == "finished" and not run.lacking:
         asking.say(f"{folder} has this run finished; --fresh trains it anew")
         report = run.read("report.json")
     else:

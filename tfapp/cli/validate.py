@@ -18,6 +18,8 @@ from tfapp.cli import asking
 def command(words, files, seed, steps, as_json) -> None:
     """Resolve and check a plan, read its data, build its model; train nothing.
 
+    Memory is estimated by formula, without running a step; tfapp plan says the same and measures it.
+
     \b
       tfapp validate digits fit.batch_size=256
       tfapp validate tabular data=mine.csv target=price --json
@@ -26,14 +28,20 @@ def command(words, files, seed, steps, as_json) -> None:
     from tfapp.runtime import import_tensorflow
 
     import_tensorflow()
-    from tfapp import features, validate
+    from tfapp import batch_size, features, validate
     from tfapp import job as jobs
+    from tfapp import recipe as recipes
 
-    with plan.runtime.enter() as machine:
-        data = module.data(plan.config)
+    asked = plan.model_dump(mode="json")
+    with plan.runtime.enter() as machine, recipes.at_work(module):
+        if plan.fit.batch_size == "auto":
+            smallest = machine.replicas * plan.fit.accumulate
+            asking.say(f"fit.batch_size=auto is measured before training; here {smallest} stands for it")
+            plan = batch_size.settled(plan, smallest)
+        data = recipes.data(module, plan.config)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
-            found = validate.describe(job)
+            found = {**validate.describe(job), "plan": asked}
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return

@@ -75,7 +75,7 @@ def read_new(reader: Mapping[str, Any], files: Sequence[str | Path]) -> tuple[Fe
       reader: `Data.reader` of the run.
 
     Returns:
-      Features, a name «file:index» for each, and nothing dropped.
+      Features, a name «file:index» for each, and the examples that hold NaN or infinity, for which no answer is true.
 
     Raises:
       Missing: no such file.
@@ -98,7 +98,18 @@ def read_new(reader: Mapping[str, Any], files: Sequence[str | Path]) -> tuple[Fe
         name: np.concatenate(parts) if parts else np.zeros((0, *inputs[name]["shape"]), inputs[name]["dtype"])
         for name, parts in columns.items()
     }
-    return (whole if "inputs" in reader else whole[""]), names, []
+    finite = np.logical_and.reduce([_finite(column) for column in whole.values()])
+    dropped = [Dropped(names[i], "holds NaN or infinity") for i in np.flatnonzero(~finite)]
+    kept = np.flatnonzero(finite)
+    whole = {name: column[kept] for name, column in whole.items()} if dropped else whole
+    return (whole if "inputs" in reader else whole[""]), [names[i] for i in kept], dropped
+
+
+def _finite(column: np.ndarray) -> np.ndarray:
+    """Whether all values of each example are finite, bool [n]."""
+    if column.dtype.kind != "f":
+        return np.ones(len(column), bool)
+    return np.isfinite(column).all(axis=tuple(range(1, column.ndim)))
 
 
 def label_numbers(labels: np.ndarray, classes: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:

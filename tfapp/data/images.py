@@ -1,8 +1,9 @@
 """Image files of any size and orientation: a folder per class, or a CSV of path and label.
 
-Every file is looked at before training, by its content and not by its name. What cannot be read is dropped with a
-reason, what is turned by EXIF is turned back, and copies of a file stay in one part. Images that fit in memory are
-decoded once; others are decoded by the same function in the input pipeline.
+Every file is looked at and decoded before training, by its content and not by its name. What cannot be read is dropped
+with a reason, what is turned by EXIF is turned back, and copies of a file stay in one part. Images that fit in memory
+are kept as decoded then; others are decoded again, by the same function, in the input pipeline. (A JPEG has no checksum:
+changed bytes that still make a picture are a picture here as they are everywhere.)
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import csv
 import functools
 import io
 import os
+import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
+from tfapp import environment
 from tfapp.data import arrays, splits
 from tfapp.data.examples import Data, Dropped, Examples, existing
 from tfapp.errors import Missing, Usage
@@ -159,9 +162,7 @@ def read_labelled(
     if any(one.part == "test" for one in found):
         found = [one for one in found if one.part == "test"]
     number = {name: i for i, name in enumerate(classes)}
-    dropped += [
-        Dropped(one.name, f"label {one.label!r} was never seen in training") for one in found if one.label not in number
-    ]
+    dropped += [_unseen(one) for one in found if one.label not in number]
     sound, orientations, lost = _scan([one for one in found if one.label in number])
     images, kept, undecoded = _decode_all(sound, orientations, reader)
     labels = np.array([number[sound[i].label] for i in kept], np.int64)
@@ -188,37 +189,36 @@ def _data(
     target: str,
     where: str,
 ) -> Data:
-    """Look at the files, share them out, and decode them where they fit in memory.
+    """Look at the files, leave out the damaged ones, and share out the others.
 
-    The split is drawn from the files before any is decoded: it does not depend on the memory of the machine.
+    Whether the images fit in memory decides how they are kept, never which of them there are or how they are split.
     """
     sound, orientations, lost = _scan(found)
-    dropped = dropped + lost
+    size = len(sound) * int(np.prod(_shape(reader)))
+    fits = size <= (environment.free_memory() // 4 if memory_limit is None else memory_limit)
+    images, kept, damaged = _decode_all(sound, orientations, reader) if fits else _try_all(sound, orientations)
+    sound, orientations = [sound[i] for i in kept], orientations[kept]
+    dropped = dropped + lost + damaged
     classes = sorted({one.label for one in sound if one.part in (None, "train")})
     _check_classes(classes, sound, dropped, where)
-    known = np.array([one.label in set(classes) for one in sound])
-    dropped += [
-        Dropped(one.name, f"label {one.label!r} was never seen in training")
-        for one in sound
-        if one.label not in set(classes)
-    ]
-    sound = [one for one, keep in zip(sound, known, strict=True) if keep]
+    dropped += [_unseen(one) for one in sound if one.label not in classes]
+    row = {str(one.path): i for i, one in enumerate(sound)}
+    orientations = orientations[[one.label in classes for one in sound]]
+    sound = [one for one in sound if one.label in classes]
     examples = Examples(
-        {"path": np.array([str(one.path) for one in sound], object), "orientation": orientations[known]},
+        {"path": np.array([str(one.path) for one in sound], object), "orientation": orientations},
         np.array([classes.index(one.label) for one in sound], np.int64),
         np.array([one.name for one in sound], object),
         load=functools.partial(_load, reader),
     )
     parts, notes = _share_out(examples, sound, settings, classes)
-    size = len(examples) * int(np.prod(_shape(reader)))
+    if images is not None:
+        train, validation, test = (
+            replace(part, features=images[[row[path] for path in part.features["path"]]], load=None) for part in parts
+        )
+        parts = (train, validation, test)
     shape = "×".join(map(str, _shape(reader)))
-    if size <= (_free_memory() // 4 if memory_limit is None else memory_limit):
-        decoded = [_decoded(part, reader) for part in parts]
-        parts = (decoded[0][0], decoded[1][0], decoded[2][0])
-        dropped += [one for _, lost in decoded for one in lost]
-        how = f"decoded to {shape} in memory ({size / 1e6:,.0f} MB)"
-    else:
-        how = f"decoded to {shape} on the fly ({size / 1e6:,.0f} MB do not fit in memory)"
+    how = "in memory ({:,.0f} MB)" if fits else "on the fly ({:,.0f} MB do not fit in memory)"
     return Data(
         *parts,
         task="classification",
@@ -227,15 +227,22 @@ def _data(
         target=target,
         reader=reader,
         dropped=tuple(dropped),
-        notes=(f"{len(examples):,} images in {len(classes)} classes, {how}", *notes),
+        notes=(
+            f"{len(examples):,} images in {len(classes)} classes, decoded to {shape} {how.format(size / 1e6)}",
+            *notes,
+        ),
     )
+
+
+def _unseen(one: Found) -> Dropped:
+    return Dropped(one.name, f"label {one.label!r} was never seen in training")
 
 
 def _check_classes(classes: list[str], sound: list[Found], dropped: list[Dropped], where: str) -> None:
     if len(classes) > 1:
         return
-    first = f"\n{len(dropped):,} files were left out; the first is {dropped[0].name}: {dropped[0].reason}"
-    more = first if dropped else ""
+    first = [f"\n{len(dropped):,} files were left out; the first is {one.name}: {one.reason}" for one in dropped[:1]]
+    more = "".join(first)
     if classes:
         raise Missing(f"only one class, {classes[0]!r}, in {where}: classification needs two{more}")
     what = "no readable image" if not sound else "no image to train on"
@@ -269,29 +276,8 @@ def _share_out(
 
 
 def _load(reader: Mapping[str, Any], features: Mapping[str, Any]):
-    """One example's image inside tf.data, where an error would end the training."""
-    return decode(features["path"], features["orientation"], reader, lenient=True)
-
-
-def _decoded(part: Examples, reader: Mapping[str, Any]) -> tuple[Examples, list[Dropped]]:
-    """The same examples with their images in memory, without those that turn out to be damaged."""
-    paths, orientations = part.features["path"], part.features["orientation"]
-    found = [Found(Path(path), part.name(i), "") for i, path in enumerate(paths)]
-    images, kept, dropped = _decode_all(found, orientations, reader)
-    return replace(part.take(kept), features=images, load=None), dropped
-
-
-def _free_memory() -> int:
-    """Bytes that this process may still take: of the machine, or of its container."""
-    import psutil
-
-    free = psutil.virtual_memory().available
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit («max»)
-        pass
-    return max(free, 0)
+    """One example's image inside tf.data."""
+    return decode(features["path"], features["orientation"], reader)
 
 
 # ---------------------------------------------------------------- finding
@@ -390,7 +376,8 @@ def _scan(found: Sequence[Found]) -> tuple[list[Found], np.ndarray, list[Dropped
 def inspect(path: Path) -> int | str:
     """The EXIF orientation (1 to 8) of an image file that looks whole, or the reason why it cannot be used.
 
-    Reads the header and the end of a JPEG, GIF or BMP, and the checksums of a PNG; decodes nothing.
+    Reads the header and the end of a JPEG and the checksums of a PNG, and decodes a GIF or BMP: TensorFlow fills what
+    it cannot read of a GIF and is content.
     """
     from PIL import Image
 
@@ -398,19 +385,17 @@ def inspect(path: Path) -> int | str:
         size = path.stat().st_size
         if size == 0:
             return "the file is empty"
-        with Image.open(path, formats=_FORMATS) as image:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             form = image.format
             # Where a PNG has no EXIF before its pixels, asking for it would decode them.
             asked = form != "PNG" or "exif" in image.info
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if asked else 1
+            if form in ("JPEG", "GIF") and not _ends_whole(file, size, form == "GIF"):
+                return f"truncated {form}"
             if form == "PNG":
                 image.verify()
-            elif form == "BMP" and image.tile[0].codec_name == "raw":
-                tile: Any = image.tile[0]
-                if size < tile.offset + tile.args[1] * image.height:
-                    return "truncated BMP"
-        if form not in ("PNG", "BMP") and not _ends_whole(path, size, form == "GIF"):
-            return f"truncated {'GIF' if form == 'GIF' else 'JPEG'}"
+            elif form != "JPEG":
+                image.load()
     except FileNotFoundError:
         return "file not found"
     except PermissionError:
@@ -422,17 +407,16 @@ def inspect(path: Path) -> int | str:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
-def _ends_whole(path: Path, size: int, gif: bool) -> bool:
+def _ends_whole(file: IO[bytes], size: int, gif: bool) -> bool:
     """Whether a GIF or JPEG file holds the end marker of its format, looked for in the last 64 KB first."""
-    with path.open("rb") as file:
-        file.seek(-min(size, 1 << 16), os.SEEK_END)
+    file.seek(-min(size, 1 << 16), os.SEEK_END)
+    tail = file.read()
+    if gif:
+        return tail.rstrip(b"\0").endswith(b";")
+    if b"\xff\xd9" not in tail:
+        # Phones append long trailers, mostly zeros.
+        file.seek(0)
         tail = file.read()
-        if gif:
-            return tail.rstrip(b"\0").endswith(b";")
-        if b"\xff\xd9" not in tail:
-            # Phones append long trailers, mostly zeros.
-            file.seek(0)
-            tail = file.read()
     # An end marker before the last start of scan is that of an embedded thumbnail.
     return tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda")
 
@@ -459,14 +443,13 @@ def _digest(path: Path) -> bytes:
 # ---------------------------------------------------------------- decoding
 
 
-def decode(path, orientation, reader: Mapping[str, Any], lenient: bool = False):
+def decode(path, orientation, reader: Mapping[str, Any]):
     """One image file as the tensor the model takes; runs eagerly and in tf.data.
 
     Args:
       path: string tensor.
       orientation: EXIF orientation, integer tensor, 1 to 8.
       reader: height, width, channels, dtype, resize, and perhaps scale.
-      lenient: fill the missing end of a truncated JPEG instead of raising.
 
     Returns:
       [height, width, channels] of the reader's dtype, 0 to 255 (times scale).
@@ -474,7 +457,7 @@ def decode(path, orientation, reader: Mapping[str, Any], lenient: bool = False):
     import tensorflow as tf
 
     content = tf.io.read_file(path)
-    image = _turned(_pixels(content, lenient), orientation)
+    image = _turned(_pixels(content), orientation)
     image = _resized(image, reader["height"], reader["width"], reader["resize"])
     if reader["channels"] == 1:
         image = tf.image.rgb_to_grayscale(image)
@@ -484,13 +467,13 @@ def decode(path, orientation, reader: Mapping[str, Any], lenient: bool = False):
     return tf.cast(image, reader["dtype"])
 
 
-def _pixels(content, lenient: bool):
+def _pixels(content):
     """uint8 RGB of a file's bytes, the first frame of an animation."""
     import tensorflow as tf
 
     def jpeg():
         # The accurate method gives the pixels that other readers give.
-        return tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE", try_recover_truncated=lenient)
+        return tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE")
 
     def bmp():
         # TensorFlow's own reader knows neither palettes nor 16 bits.
@@ -504,9 +487,11 @@ def _pixels(content, lenient: bool):
     return tf.case([(tf.equal(start, b"\xff\xd8"), jpeg), (tf.equal(start, b"BM"), bmp)], default=other)
 
 
-def _bmp(content: bytes) -> np.ndarray:
+def _bmp(content: Any) -> np.ndarray:
     from PIL import Image
 
+    if isinstance(content, np.ndarray):  # outside a graph
+        content = content.item()
     with Image.open(io.BytesIO(content), formats=("BMP",)) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -518,7 +503,12 @@ def _turned(image, orientation):
     def among(*values):
         return tf.reduce_any(tf.equal(orientation, values))
 
-    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    def transposed():
+        # About tf.transpose of bytes, oneDNN complains on the terminal of many machines.
+        height, width = tf.shape(image)[0], tf.shape(image)[1]
+        return tf.gather(tf.reshape(image, [-1, 3]), tf.range(height) * width + tf.range(width)[:, None])
+
+    image = tf.cond(orientation >= 5, transposed, lambda: image)
     image = tf.cond(among(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
     return tf.cond(among(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
 
@@ -556,25 +546,49 @@ def _decode_all(
     found: Sequence[Found], orientations: np.ndarray, reader: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, list[Dropped]]:
     """Decoded images in one array, the indices of those that could be decoded, and the others with reasons."""
-    import tensorflow as tf
-
     images = np.empty((len(found), *_shape(reader)), reader["dtype"])
     good = np.zeros(len(found), bool)
-    paths = [str(one.path) for one in found]
-    if found:
-        files = tf.data.Dataset.from_tensor_slices((np.arange(len(found)), paths, orientations))
-        decoded = files.map(
-            lambda i, path, orientation: (i, decode(path, orientation, reader)), tf.data.AUTOTUNE, deterministic=False
-        )
-        for numbers, batch in decoded.ignore_errors().batch(32).as_numpy_iterator():
-            images[numbers], good[numbers] = batch, True
+    for numbers, batch in _each(found, orientations, lambda path, orientation: decode(path, orientation, reader)):
+        images[numbers], good[numbers] = batch, True
+    return images if good.all() else images[good], np.flatnonzero(good), _damaged(found, good)
 
-    def reason(i: int) -> str:
-        try:
-            decode(tf.constant(paths[i]), tf.constant(orientations[i]), reader)
-        except tf.errors.OpError as error:
-            return f"damaged image: {' '.join(error.message.split())[:200]}"
-        return "could not be decoded"
 
-    dropped = [Dropped(found[i].name, reason(i)) for i in np.flatnonzero(~good)]
-    return images if good.all() else images[good], np.flatnonzero(good), dropped
+def _try_all(found: Sequence[Found], orientations: np.ndarray) -> tuple[None, np.ndarray, list[Dropped]]:
+    """As `_decode_all`, but no image is kept."""
+    import tensorflow as tf
+
+    good = np.zeros(len(found), bool)
+    # TensorFlow leaves out work whose result nobody wants: the shape is asked for because it needs the pixels.
+    for numbers, _ in _each(found, orientations, lambda path, _: tf.shape(_pixels(tf.io.read_file(path)))):
+        good[numbers] = True
+    return None, np.flatnonzero(good), _damaged(found, good)
+
+
+def _each(found: Sequence[Found], orientations: np.ndarray, work: Callable[[Any, Any], Any]) -> Iterator[Any]:
+    """(indices, results) of `work(path, orientation)` in portions, in any order, without those where it failed."""
+    import tensorflow as tf
+
+    if not found:
+        return iter(())
+    files = tf.data.Dataset.from_tensor_slices((np.arange(len(found)), [str(one.path) for one in found], orientations))
+    done = files.map(lambda i, path, turn: (i, work(path, turn)), tf.data.AUTOTUNE, deterministic=False)
+    return done.ignore_errors().batch(32).as_numpy_iterator()
+
+
+def _damaged(found: Sequence[Found], good: np.ndarray) -> list[Dropped]:
+    """The files that could not be decoded, with reasons."""
+    return [Dropped(found[i].name, _why(found[i].path)) for i in np.flatnonzero(~good)]
+
+
+def _why(path: Path) -> str:
+    import tensorflow as tf
+
+    try:
+        _pixels(tf.io.read_file(str(path)))
+    except tf.errors.OpError as error:
+        # Without the names that TensorFlow gives to the operation.
+        told = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message)
+        return f"damaged image: {' '.join(told.split())[:200]}"
+    except Exception as error:  # noqa: BLE001, as a damaged file can make its parser raise anything
+        return f"damaged image: {error or type(error).__name__}"
+    return "could not be decoded"

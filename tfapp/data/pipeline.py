@@ -14,7 +14,8 @@ real rows in training; in evaluation over the epoch's, so that the mean of the s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +23,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfapp.data.examples import Examples
+from tfapp.data.examples import Data, Examples
+from tfapp.errors import Missing
 from tfapp.runtime import Machine
 
 ENDLESS = 2**60
@@ -178,6 +180,40 @@ class Batches:
         if self.augment is not None:
             features = self.augment(features, row["seed"])
         return features, label, weights
+
+
+@contextmanager
+def readable(data: Data) -> Iterator[None]:
+    """While examples are loaded from files: those that are gone or damaged since they were looked at, by name.
+
+    Raises:
+      Missing: there are such.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        lost = [name for part in (data.train, data.validation, data.test) for name in _unreadable(part)]
+        if not lost:
+            raise
+        raise Missing(
+            f"{len(lost):,} examples can no longer be read, as {lost[0]}\n"
+            "put them back as they were: the same command goes on from the last checkpoint"
+        ) from error
+
+
+def _unreadable(examples: Examples) -> list[str]:
+    """The names of the examples whose loading fails."""
+    load: Any = examples.load
+    if load is None:
+        return []
+    each = tf.data.Dataset.from_tensor_slices((np.arange(len(examples)), _tensors(examples.features)))
+
+    def work(i: Any, features: Any) -> tuple[Any, Any]:
+        # A value is asked for: TensorFlow leaves out work whose result nobody wants.
+        return i, tf.reshape(tf.nest.flatten(load(features))[0], [-1])[:1]
+
+    whole = {int(i) for i, _ in each.map(work, tf.data.AUTOTUNE).ignore_errors()}
+    return [examples.name(i) for i in range(len(examples)) if i not in whole]
 
 
 def _tensors(features: Any) -> Any:

@@ -23,7 +23,7 @@ from tfapp.data import delimited, files
 from tfapp.data.examples import Data, Dropped, Examples, Task
 from tfapp.data.files import Paths
 from tfapp.data.parts import named, share_out
-from tfapp.errors import Missing, Usage, nearest
+from tfapp.errors import Missing, Usage, guess, nearest
 from tfapp.settings import Split
 
 Type = Literal["number", "boolean", "category", "ignored"]
@@ -513,7 +513,8 @@ def _labels(
 def _known(table: _Table, names: Sequence[str]) -> None:
     for name in names:
         if name not in table.columns:
-            raise Usage(f"no column {name!r}: {nearest(name, table.columns)}\ncolumns: {_listed(table.columns)}")
+            said = ": ".join(filter(None, [f"no column {name!r}", guess(name, table.columns)]))
+            raise Usage(f"{said}\ncolumns: {_listed(table.columns)}")
 
 
 def _columns(reader: Mapping[str, Any], table: _Table) -> list[Column]:

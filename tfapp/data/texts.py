@@ -20,7 +20,7 @@ from tfapp.data import delimited, files
 from tfapp.data.examples import Data, Dropped, Examples, existing
 from tfapp.data.files import Paths
 from tfapp.data.parts import WORDS, named, share_out
-from tfapp.errors import Missing, Usage, nearest
+from tfapp.errors import Missing, Usage, guess
 from tfapp.settings import Split
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -205,10 +205,10 @@ def _place(column: str, names: Sequence[str], path: Path) -> int:
     if WHOLE_NUMBER.fullmatch(column) and 1 <= int(column) <= len(names):
         return int(column) - 1
     listed = ", ".join(name if len(name) <= 40 else name[:37] + "…" for name in names)
-    hint = nearest(column, names) if len(listed) < 400 else ""
+    said = ": ".join(filter(None, [f"{path} has no column {column!r}", guess(column, names)]))
     raise Usage(
-        f"{path} has no column {column!r}: {hint}\ncolumns: {listed}\n"
-        "name others with text=COLUMN label=COLUMN; by number, as text=2 label=1, where no line names the columns"
+        f"{said}\ncolumns: {listed}\n"
+        "in training, text=COLUMN and label=COLUMN say which; by number, as text=2 label=1, where no line names them"
     )
 
 
@@ -226,7 +226,7 @@ def _json_lines(path: Path, label: str, layout: Layout, dropped: list[Dropped]) 
         lacking = [column for column in layout.columns if column not in record]
         if lacking and not looked:
             raise Usage(
-                f"{path} has no {lacking[0]!r} in line {number}: {nearest(lacking[0], record)}\n"
+                f"{path} has no {lacking[0]!r} in line {number}\n"
                 f"keys: {', '.join(record)}; name others with text=KEY label=KEY"
             )
         looked = True

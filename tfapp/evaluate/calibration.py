@@ -29,27 +29,39 @@ def measure(
 
     Returns:
       `temperature`, `before` and `after`: each {ece, nll, bins}; a bin is {low, high, count, confidence, accuracy}.
-      Without validation examples `temperature` and `after` are None and `reason` says so.
+      Where there is nothing to fit a temperature on, `temperature` and `after` are None and `reason` says why.
     """
     labels, probabilities = checked(labels, probabilities, np.shape(probabilities)[-1])
     before = _describe(labels, probabilities)
+    unknown = {"temperature": None, "before": before, "after": None}
     if len(validation_labels) == 0:
-        return {"temperature": None, "before": before, "after": None, "reason": "no validation examples to fit it on"}
+        return unknown | {"reason": "no validation examples to fit it on"}
     validation = checked(validation_labels, validation_probabilities, probabilities.shape[1])
     temperature = fit_temperature(*validation)
+    if temperature is None:
+        outside = f"the one that suits the validation examples best is not within {COOLEST:g}–{HOTTEST:g}"
+        return unknown | {"reason": "no mistake on the validation examples" if _flawless(*validation) else outside}
     after = _describe(labels, scaled(probabilities, temperature))
     return {"temperature": temperature, "before": before, "after": after}
 
 
-def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature in 0.05–20 that gives the lowest log loss; above 1 the model was too sure of itself."""
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """The temperature in 0.05–20 that gives the lowest log loss; above 1 the model was too sure of itself.
+
+    None where the best lies outside: a model without a mistake is the better the surer it is made, to no end, and one
+    that does worse than a guess the better the less sure.
+    """
+    if _flawless(labels, probabilities):
+        return None
     logits, rows = _logits(probabilities), np.arange(len(labels))
+    low, high = np.log(COOLEST), np.log(HOTTEST)
 
     def loss(log_temperature: float) -> float:
         return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(COOLEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    # An end of the range is where the search was stopped, and no finding.
+    return float(np.exp(found.x)) if low + 0.01 < found.x < high - 0.01 else None
 
 
 def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -61,6 +73,10 @@ def expected_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """How far confidence and accuracy lie apart on average, 0–1."""
     bins = _bins(labels, probabilities)
     return sum(b["count"] * abs(b["confidence"] - b["accuracy"]) for b in bins if b["count"]) / len(labels)
+
+
+def _flawless(labels: np.ndarray, probabilities: np.ndarray) -> bool:
+    return bool((probabilities.argmax(axis=1) == labels).all())
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:

@@ -45,6 +45,10 @@ class Regularize(Settings):
 
         penalty = keras.regularizers.L1L2(self.l1, self.l2)
         kernels = [v for v in job.model.trainable_variables if "kernel" in v.name.split("/")[-1]]
+        if not kernels:
+            raise Refused(
+                "regularize.l1 and l2 are penalties on kernels, and this recipe's model has none\nleave them out"
+            )
         job.model.add_loss(lambda: tf.add_n([penalty(tf.cast(kernel, tf.float32)) for kernel in kernels]))
 
         def lift(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -46,16 +47,18 @@ def _quality(report: Report) -> list[str]:
         for key, label in short.items()
         if words.is_number(words.value_of(scores.get(key)))
     ]
-    calibration = report.get("calibration") or {}
-    if before := calibration.get("before"):
-        after = calibration.get("after")
-        mended = (
-            f" → {words.number(after['ece'])} at temperature {words.number(calibration['temperature'])}"
-            if after
-            else ""
-        )
-        told.append(f"calibration error {words.number(before['ece'])}{mended}")
-    return told
+    return [*told, *_calibration(report.get("calibration") or {})]
+
+
+def _calibration(given: Report) -> Iterator[str]:
+    before, after = given.get("before"), given.get("after")
+    if not before:
+        return
+    told = f"calibration error {words.number(before['ece'])}"
+    if after:
+        yield f"{told} → {words.number(after['ece'])} at temperature {words.number(given['temperature'])}"
+    else:
+        yield f"{told} (no temperature: {given.get('reason') or 'not fitted'})"
 
 
 def _cost(report: Report) -> list[str]:

@@ -22,3 +22,8 @@ from types import ModuleType
 def of(task: str) -> ModuleType:
     """The module of a task, by the name that `Data.task` gives it."""
     return importlib.import_module(f"tfapp.tasks.{task}")
+
+
+def column(target: str) -> str:
+    """What a prediction's column is called; «name» is what an example is called."""
+    return "predicted name" if target == "name" else target

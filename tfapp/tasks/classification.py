@@ -14,6 +14,7 @@ from tfapp.evaluate import calibration, classification
 from tfapp.evaluate.compare import in_words
 from tfapp.evaluate.compare import paired as compared
 from tfapp.report.mistakes import worst_of
+from tfapp.tasks import column
 
 ANSWER = "a logit a class"
 LAST = "keras.layers.Dense(data.outputs)"
@@ -51,7 +52,7 @@ def rows(
     return [
         {
             "name": name,
-            facts["target"]: classes[int(output.argmax())],
+            column(facts["target"]): classes[int(output.argmax())],
             **{f"p({label})": round(float(p), 6) for label, p in zip(classes, output, strict=True)},
         }
         for name, output in zip(names, outputs, strict=True)

@@ -12,6 +12,7 @@ from tfapp.data.examples import Data, Examples, Features
 from tfapp.evaluate import regression
 from tfapp.evaluate.compare import in_words, paired_errors
 from tfapp.report.mistakes import worst_of
+from tfapp.tasks import column
 
 ANSWER = "one value"
 LAST = "keras.layers.Dense(data.outputs)"
@@ -43,7 +44,9 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Name and value."""
     outputs = export.predict(call, Examples(features, np.zeros(len(names), np.int64)))
-    return [{"name": name, facts["target"]: float(output[0])} for name, output in zip(names, outputs, strict=True)]
+    target = column(facts["target"])
+    # By way of text: 0.1, not 0.10000000149.
+    return [{"name": name, target: float(str(output[0]))} for name, output in zip(names, outputs, strict=True)]
 
 
 def paired(names: Sequence[str], a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Every row of the table of conflicts is refused, and has a test here."""
+
+from __future__ import annotations
+
+import pytest
+
+from tfapp import conflicts, plan
+from tfapp import recipe as recipes
+from tfapp.errors import Refused
+from tfapp.settings import Settings
+
+
+class Config(Settings):
+    pass
+
+
+# Words that go against a row, and the words that its way out leads to.
+TRIGGERS = [
+    ("fit.schedule=plateau fit.schedule.warmup=1", "fit.schedule=plateau"),
+    ("fit.schedule=plateau fit.schedule.warmup=1", "fit.schedule=cosine fit.schedule.warmup=1"),
+    ("runtime.precision=float16 runtime.strategy=tpu", "runtime.precision=bfloat16 runtime.strategy=tpu"),
+    ("fit.batch_size=auto runtime.strategy=tpu", "fit.batch_size=64 runtime.strategy=tpu"),
+    ("runtime.replicas=2 runtime.strategy=single", "runtime.replicas=2 runtime.strategy=mirrored"),
+    ("runtime.replicas=2 runtime.strategy=tpu", "runtime.strategy=tpu"),
+    ("fit.jit=true runtime.deterministic=true", "fit.jit=true"),
+    ("fit.jit=true runtime.deterministic=true", "runtime.deterministic=true"),
+]
+
+
+def planned(words: str) -> plan.Plan:
+    return plan.resolve("mine", Config, [("words", plan.from_words(words.split()))])
+
+
+@pytest.mark.parametrize(("words", "way_out"), TRIGGERS)
+def test_a_combination_is_refused_by_one_row_and_its_way_out_is_not(words: str, way_out: str) -> None:
+    row = next(row for row in conflicts.CONFLICTS if row.when(planned(words)))
+    with pytest.raises(Refused) as caught:
+        conflicts.check(planned(words))
+    assert str(caught.value) == f"{row.why}\n{row.instead}"
+    conflicts.check(planned(way_out))
+
+
+def test_every_row_has_words_that_go_against_it_alone() -> None:
+    against = [
+        {number for number, row in enumerate(conflicts.CONFLICTS) if row.when(planned(words))} for words, _ in TRIGGERS
+    ]
+    assert all(len(rows) == 1 for rows in against)
+    untested = set(range(len(conflicts.CONFLICTS))) - set.union(*against)
+    assert not untested, f"TRIGGERS has no words for: {[conflicts.CONFLICTS[number].why for number in untested]}"
+
+
+def test_a_row_names_the_settings_that_it_refuses_and_the_way_out() -> None:
+    known = set(plan.keys(plan.schema(Config)))
+    for row in conflicts.CONFLICTS:
+        named = [word.partition("=")[0] for word in row.why.replace(",", " ").replace(":", " ").split() if "." in word]
+        assert named and set(named) <= known, row.why
+        assert row.instead and "\n" not in row.why + row.instead
+
+
+@pytest.mark.parametrize("name", [recipe.word for recipe in recipes.listed()])
+def test_no_recipe_s_own_plan_is_refused(name: str) -> None:
+    module = recipes.load(recipes.find(name))
+    conflicts.check(plan.resolve(name, module.Config, [("own", recipes.defaults(module))]))

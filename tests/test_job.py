@@ -1,0 +1,140 @@
+"""A recipe's parts become one job, or a line that says which part does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from tfapp import job as jobs
+from tfapp import validate
+from tfapp.cli import asking
+from tfapp.errors import Failed, Refused
+from tfapp.job import Job
+from tfapp.runtime import Machine
+
+SMALL = str(Path(__file__).parent / "fixtures" / "small.py")
+ONE = Machine(tf.distribute.get_strategy(), 1)
+
+
+def made(*words: str, machine: Machine = ONE, **parts: Any) -> Job:
+    """The small recipe's job, with some of its parts replaced."""
+    _, module, plan, _ = asking.ask([SMALL, *words], [], None, None)
+    recipe = ModuleType("changed")
+    vars(recipe).update({**vars(module), **parts})
+    return jobs.of(plan, recipe, recipe.data(plan.config), machine)
+
+
+def test_the_steps_of_a_run_are_those_of_its_epochs_or_fewer_when_asked() -> None:
+    assert made().total_steps == 3 * len(made().train) == 12
+    assert made("fit.steps=5").total_steps == 5
+    assert made("fit.steps=500").total_steps == 12
+
+
+def test_the_validation_is_scaled_for_an_exact_mean_and_neither_shuffled_nor_augmented() -> None:
+    job = made()
+    assert job.validation is not None and job.validation.exact_mean
+    assert not job.validation.shuffle and job.validation.augment is None and job.validation.class_weights is None
+    assert job.train.shuffle and job.train.augment is not None and job.train.seed == 0
+    assert made("config.split.validation=0").validation is None
+    assert made("flip=false").train.augment is None
+
+
+def test_balanced_classes_weigh_the_same_in_sum_and_one_never_seen_breaks_nothing() -> None:
+    job = made("fit.class_weight=balanced")
+    labels = np.array([0, 0, 0, 1])
+    data = replace(job.data, train=replace(job.data.train, features=np.zeros((4, 1)), labels=labels, names=None))
+    weights = jobs._class_weights(job.plan, data)
+    assert weights.dtype == np.float32 and weights[:2] == pytest.approx([4 / 9, 4 / 3]) and np.isfinite(weights).all()
+    assert made().train.class_weights is None
+
+
+def test_class_weights_of_a_regression_are_refused() -> None:
+    job = made("fit.class_weight=balanced")
+    with pytest.raises(Refused, match="has no classes\nleave it out: fit.class_weight=none"):
+        jobs._class_weights(job.plan, replace(job.data, task="regression"))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (lambda config, inputs, data: None, "gave NoneType, not a tf_keras Model"),
+        (lambda config, inputs, data: keras.Model(inputs, inputs), r"gives \(6, 6, 1\) an example, but 'label' needs \(3,\)"),
+        (
+            lambda config, inputs, data: keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(inputs))),
+            "a logit a class\nend the model in keras.layers.Dense",
+        ),
+        (lambda config, inputs, data: keras.Model(inputs, [inputs, inputs]), "gives 2 outputs an example"),
+    ],
+)  # fmt: skip
+def test_a_model_that_does_not_fit_the_data_is_told_what_would(model: Any, said: str) -> None:
+    with pytest.raises(Failed, match=said):
+        made(model=model)
+
+
+def test_a_batch_of_several_replicas_must_share_out_evenly() -> None:
+    with pytest.raises(Refused, match="use fit.batch_size=18 or 15"):
+        made("fit.batch_size=16", machine=Machine(None, 3))
+    with pytest.raises(Refused, match="use fit.batch_size=4$"):
+        made("fit.batch_size=3", machine=Machine(None, 4))
+
+
+def test_half_precision_gives_logits_in_float32() -> None:
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = made("runtime.precision=bfloat16").model
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+    assert model.output.dtype == tf.float32
+
+
+def test_what_is_trained_is_announced_with_how_a_batch_is_shared_out(capsys) -> None:
+    said: list[str] = []
+    job = made()
+    jobs.announce(job, said.append)
+    assert said == [
+        "54 training, 18 validation, 18 test examples; 3 classes of label",
+        "251 parameters, float32; global batch 16 (1 replica), 4 steps an epoch, 12 steps at most",
+    ]
+    jobs.announce(replace(job, machine=Machine(None, 4)), said.append)
+    assert "global batch 16 (4 replicas × 4)" in said[-1]
+    dropped = (SimpleNamespace(name="a.png", reason="truncated"),)
+    jobs.announce(replace(job, data=replace(job.data, dropped=dropped, notes=("mind this",))), said.append)  # type: ignore[arg-type]
+    assert said[4:6] == ["mind this", "left out 1 examples, as a.png (truncated); all are in dropped.csv"]
+
+
+def test_a_trained_model_forgets_its_optimizer_and_is_saved_without_it(tmp_path: Path) -> None:
+    job = made()
+    model = job.model
+    model.compile(keras.optimizers.Adam(), job.loss)
+    jobs.count_each_example_once(model)
+    model.fit(job.train.dataset(), steps_per_epoch=1, verbose=0)
+    jobs.forget_training(model)
+    keras.Model(model.input, model.output).save(tmp_path / "m.keras")
+    model.save(tmp_path / "model.keras")
+    assert (tmp_path / "model.keras").stat().st_size < 1.3 * (tmp_path / "m.keras").stat().st_size
+    assert not model._is_compiled
+
+
+def test_a_validated_plan_is_described_with_its_memory() -> None:
+    found = validate.describe(made())
+    assert found["batch"] == {"global": 16, "replicas": 1, "per_replica": 16, "inputs": "float32 [16, 6, 6, 1]"}
+    memory = found["memory"]
+    assert memory["weights"] == 251 * 4
+    assert memory["gradients"] == 243 * 4 and memory["optimizer"] == 243 * 4  # SGD's momentum; 8 are moving statistics.
+    # Input 36, convolution, normalisation, ReLU, flattening and dropout 64 each, logits 3; for 16 rows of 4 bytes.
+    assert memory["activations"] == (36 + 5 * 64 + 3) * 16 * 4
+    text = "\n".join(validate.lines(found))
+    assert "parameters: 251 (243 trainable)" in text and "the plan is sound" in text
+
+
+def test_the_description_of_several_replicas_is_of_one() -> None:
+    found = validate.describe(replace(made(), machine=Machine(None, 2)))
+    assert found["batch"]["per_replica"] == 8 and found["batch"]["inputs"] is None

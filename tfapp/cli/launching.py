@@ -1,0 +1,45 @@
+"""From words to a launched job: what `launch` and `train --workers` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from tfapp.errors import Usage
+from tfapp.launch import cluster
+from tfapp.launch.places import Place
+
+
+def run(ctx: click.Context, words: Sequence[str], places: tuple[Place, ...], **how: Any) -> NoReturn:
+    """Launch and leave with the job's exit code.
+
+    Args:
+      words: the workers' command line. places: where they run. how: the other fields of Launch.
+
+    Raises:
+      Usage: this process is a worker itself.
+    """
+    from tfapp.launch.screen import Screen
+    from tfapp.launch.supervise import Launch, run
+
+    already = cluster.current()
+    if already is not None and already.workers > 1:
+        raise Usage(
+            f"{already.source} says that this is worker {already.worker} of {already.workers} already\n"
+            "there every worker is started with plain tfapp train; to launch here: env -u TF_CONFIG tfapp …"
+        )
+    if ctx.find_root().obj:
+        words = [*words, "--debug"]
+    raise click.exceptions.Exit(run(Launch(tuple(words), places, **how), Screen(len(places))))
+
+
+def without_workers(words: Sequence[str]) -> list[str]:
+    """The words of `train` for a worker."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != "--workers" and not word.startswith("--workers="):
+            kept.append(word)
+        skip = not skip and word == "--workers"
+    return kept

@@ -1,0 +1,52 @@
+"""One machine's cores and GPUs, shared out among the workers on it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfapp.errors import Missing
+
+VARIABLE = "TFAPP_SHARE"
+
+
+def portion(things: Sequence[int], number: int, of: int) -> list[int]:
+    """Part `number` of `of` of the things, as even as can be; where there are too few, one each in turn."""
+    if len(things) < of:
+        return [things[number % len(things)]] if things else []
+    return list(things[number * len(things) // of : (number + 1) * len(things) // of])
+
+
+def gpus(devices: Path = Path("/dev")) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES names, or the numbers of all NVIDIA devices."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    numbers = [int(path.name[6:]) for path in devices.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return [str(number) for number in range(len(numbers))]
+
+
+def take(text: str) -> None:
+    """Keep this process to its share, as «1/2»: the second of two workers on this machine.
+
+    With GPUs each worker gets some of them; then the cores stay common, since threads that feed GPUs wander.
+
+    Raises:
+      Missing: fewer GPUs than workers.
+    """
+    number, of = map(int, text.split("/"))
+    if of == 1:
+        return
+    there = gpus()
+    if there:
+        if len(there) < of:
+            raise Missing(
+                f"{of} workers on this machine, but it has {len(there)} GPUs\n"
+                f'use --workers {len(there)}, or train on the CPU: CUDA_VISIBLE_DEVICES="" tfapp …'
+            )
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(there[i] for i in portion(range(len(there)), number, of))
+    elif hasattr(os, "sched_setaffinity"):
+        # TensorFlow makes as many threads as the process has cores.
+        os.sched_setaffinity(0, portion(sorted(os.sched_getaffinity(0)), number, of))
