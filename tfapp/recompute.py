@@ -55,6 +55,7 @@ def around(block: keras.Model) -> keras.Model:
         outputs.set_shape([inputs.shape[0], *block.output_shape[1:]])
         return outputs
 
+    call.recomputes = True  # type: ignore[attr-defined]
     block.call = call
     return block
 
@@ -62,4 +63,6 @@ def around(block: keras.Model) -> keras.Model:
 def forget(model: keras.Model) -> None:
     """Make the blocks of a trained model plain again."""
     for layer in model._flatten_layers():
-        layer.__dict__.pop("call", None)
+        # Keras's layers of plain operations have a call of their own too.
+        if hasattr(vars(layer).get("call"), "recomputes"):
+            del layer.call

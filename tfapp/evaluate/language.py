@@ -44,7 +44,7 @@ def asked(call: Any, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
             )
         losses[here] = -np.log(np.maximum(known, np.finfo(np.float32).tiny))
         right[here] = probabilities.argmax(axis=-1) == labels[here]
-        start, rows = start + rows, max(1, min(256, MOST_HELD // probabilities[0].size))
+        start, rows = start + rows, max(1, min(32, MOST_HELD // probabilities[0].size))
     return losses, right
 
 
