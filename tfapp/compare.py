@@ -56,12 +56,14 @@ def _scores(report: dict[str, Any]) -> dict[str, float | None]:
 def _pair(first: Run, second: Run) -> dict[str, Any] | None:
     """The second run against the first, example by example; None where their test examples differ."""
     a, b = _predictions(first), _predictions(second)
-    tests = [run.read("data.json")["task"] for run in (first, second)]
-    if a is None or b is None or tests[0] != tests[1] or a.keys() != b.keys():
+    if a is None or b is None:
+        return None
+    task, other = (run.read("data.json")["task"] for run in (first, second))
+    if task != other or a.keys() != b.keys():
         return None
     if any(a[name].shape != b[name].shape for name in a) or not np.array_equal(a["labels"], b["labels"]):
         return None
-    return tasks.of(tests[0]).paired([first.folder.name, second.folder.name], a, b)
+    return tasks.of(task).paired([first.folder.name, second.folder.name], a, b)
 
 
 def _predictions(run: Run) -> dict[str, np.ndarray] | None:
