@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfapp import job as jobs
 from tfapp import validate
@@ -138,3 +141,11 @@ def test_a_validated_plan_is_described_with_its_memory() -> None:
 def test_the_description_of_several_replicas_is_of_one() -> None:
     found = validate.describe(replace(made(), machine=Machine(None, 2)))
     assert found["batch"]["per_replica"] == 8 and found["batch"]["inputs"] is None
+
+
+@given(n=st.integers(1, 10_000), replicas=st.integers(1, 8), share=st.integers(1, 512))
+def test_validation_takes_no_more_steps_and_fills_up_less_than_a_row_a_step_and_replica(n, replicas, share) -> None:
+    rows = jobs._evenly(n, replicas * share, replicas)
+    steps = math.ceil(n / (replicas * share))
+    assert rows % replicas == 0 and rows <= replicas * share
+    assert math.ceil(n / rows) <= steps and rows * steps - n < replicas * steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,7 +92,7 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
     inputs = preprocess.inputs()
     model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
     training = _taught(recipe.training(plan.config, data), data)
-    train, validation = _batches(plan, recipe, data, preprocess)
+    train, validation = _batches(plan, recipe, data, preprocess, machine.replicas)
     job = Job(
         plan=plan,
         machine=machine,
@@ -199,12 +200,20 @@ def _sizes(tensor: tf.Tensor) -> str:
     return f"[{', '.join(['n', *map(str, tensor.shape[1:])])}]"
 
 
-def _batches(plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess) -> tuple[Batches, Batches | None]:
+def _evenly(n: int, most: int, replicas: int) -> int:
+    """The smallest batch size that takes no more steps for n examples than `most` does: little of it is filling."""
+    steps = max(1, math.ceil(n / most))
+    return max(1, math.ceil(n / steps / replicas)) * replicas
+
+
+def _batches(
+    plan: Plan, recipe: ModuleType, data: Data, preprocess: Preprocess, replicas: int
+) -> tuple[Batches, Batches | None]:
     fit, seed, size = plan.fit, plan.runtime.seed, batch_size.number(plan)
     augment = recipe.augment(plan.config) if hasattr(recipe, "augment") else None
     train = Batches(data.train, size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
     # A batch that is too large to train on at once may be too large to evaluate.
-    rows = size // fit.accumulate
+    rows = _evenly(len(data.validation), size // fit.accumulate, replicas)
     validation = Batches(data.validation, rows, exact_mean=True) if len(data.validation) else None
     return preprocess.before(train), preprocess.before(validation) if validation else None
 
