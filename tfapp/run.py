@@ -242,9 +242,8 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
             )
         return run
     # The workers of a cluster open the same folder at the same time: what one has half written is hidden.
-    if folder.is_file() or folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        what = "is a file" if folder.is_file() else "is not empty and is no run"
-        raise Usage(f"{folder} {what}\ngive --run a new or empty folder")
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise Usage(f"{folder} is not empty and is no run\ngive --run a new or empty folder")
     make_folder(folder)
     write_text(run.file("plan.yaml"), plan.to_yaml())
     run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
