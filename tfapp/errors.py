@@ -26,6 +26,10 @@ class Failed(Expected):
     exit_code = 1
 
 
+class Diverged(Failed):
+    """The loss is no number any more; the same training would end the same way again."""
+
+
 class Usage(Expected):
     """The words or a config file are wrong."""
 
@@ -66,6 +70,10 @@ class Preempted(Expected):
     """SIGTERM: a checkpoint was written and the same command goes on from it."""
 
     exit_code = 143
+
+
+class Paused(Expected):
+    """Whoever watches a training has seen enough for now: a checkpoint was written, and it can go on from there."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

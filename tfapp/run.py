@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tfapp import batch_size, environment
-from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
+from tfapp.errors import Interrupted, Missing, Paused, Preempted, Usage, nearest
 from tfapp.plan import Plan, difference, from_file
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Run:
             self.write("environment.json", environment.describe())
             try:
                 yield
-            except (Interrupted, Preempted, KeyboardInterrupt, SystemExit):
+            except (Interrupted, Preempted, Paused, KeyboardInterrupt, SystemExit):
                 self.note(status="stopped")
                 raise
             except Exception as error:
@@ -226,7 +226,7 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     if fresh and run.file("plan.yaml").exists():
         run = Run(folder := Path(os.path.abspath(folder)))  # Moved, «.» would still be the old one.
         with held(run):
-            _move_aside(folder)
+            move_aside(folder)
     if run.file("plan.yaml").exists():
         saved = run.plan()
         if plan.fit.batch_size == "auto" and run.file(batch_size.FILE).exists():
@@ -370,7 +370,8 @@ def _own() -> str:
     return f"{socket.gethostname()}.{os.getpid()}"
 
 
-def _move_aside(folder: Path) -> None:
+def move_aside(folder: Path) -> None:
+    """Give a folder another name, so that a new one can take its place."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1

@@ -32,6 +32,16 @@ class Split(Settings):
     stratify: Literal["auto", "on", "off"] = Field(
         "auto", description="keep each class's share in every part (auto: where every class has enough examples)"
     )
+    folds: int | None = Field(
+        None, ge=2, description="cross-validation: part all but the test part in so many; validation plays no role then"
+    )
+    fold: int = Field(0, ge=0, description="which of the folds is the validation part, from 0")
+
+    @model_validator(mode="after")
+    def _name_a_fold_that_there_is(self) -> Split:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"fold ({self.fold}) must be below folds ({self.folds})")
+        return self
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> Split:

@@ -10,18 +10,21 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_size, export, features, identical, stateless, watch, worth
+from tfapp import batch_size, features, identical, stateless, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
+from tfapp import watch as watches
 from tfapp.callbacks.beat import Beat
-from tfapp.callbacks.best import Best, more_is_better
+from tfapp.callbacks.best import Best
 from tfapp.callbacks.checkpoint import Checkpoint
 from tfapp.callbacks.diverged import Diverged
 from tfapp.callbacks.pace import Pace
+from tfapp.callbacks.pause import Pause, Watch
 from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
 from tfapp.data.pipeline import readable
+from tfapp.direction import more_is_better
 from tfapp.job import Job
 from tfapp.launch import signs
 from tfapp.plan import Plan
@@ -38,15 +41,24 @@ class Trained:
     seconds: float
 
 
-def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[str, Any]:
+def train(
+    plan: Plan,
+    recipe: ModuleType,
+    run: Run,
+    say: Any = print,
+    watch: Watch | None = None,
+    finish: Callable[[Run, ModuleType, Job, Trained], dict[str, Any]] = worth.shipped,
+) -> dict[str, Any]:
     """Train a plan's recipe into a run directory, going on from its last checkpoint; returns the report.
 
     Args:
       plan: checked for conflicts. recipe: its loaded module. run: opened for this plan by `run.begin`.
       say: takes the lines worth showing before training.
+      watch: sees the numbers of every epoch and may pause the training; then nothing else is shown of it.
+      finish: what becomes of the trained model, on the first worker: by default it is exported and measured.
 
     Raises:
-      Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted: stopped with a checkpoint.
+      Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted, Paused: stopped with a checkpoint.
     """
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
         plan = batch_size.settle(plan, recipe, run, machine, say)
@@ -58,18 +70,14 @@ def train(plan: Plan, recipe: ModuleType, run: Run, say: Any = print) -> dict[st
         if machine.chief:
             jobs.announce(job, say)
         with readable(data):
-            trained = fit(job, run, say)
+            trained = fit(job, run, say, watch)
             identical.check(trained.model, machine, run.log(machine))
-            report = {}
-            if machine.chief:
-                model = export.whole(job.preprocess, trained.model, data.task)
-                export.save(model, run.folder)
-                report = worth.report(run, recipe, job, trained, model)
+            report = finish(run, recipe, job, trained) if machine.chief else {}
         machine.wait_for_all()
         return report
 
 
-def fit(job: Job, run: Run, say: Any = print) -> Trained:
+def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
     restore_generators = compiled(job)
@@ -80,9 +88,9 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
     checkpoint = Checkpoint(run.file("checkpoints"), machine, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
     start = checkpoint.restore(say)
-    progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief)
+    progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief and watch is None)
     stop = StopOnSignal(checkpoint, machine)
-    beat = Beat(watch.seconds(watch.HANG) if machine.workers > 1 or signs.launched() else None)
+    beat = Beat(watches.seconds(watches.HANG) if machine.workers > 1 or signs.launched() else None)
     callbacks = [
         Pace(
             plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1
@@ -93,6 +101,7 @@ def fit(job: Job, run: Run, say: Any = print) -> Trained:
         beat,
         checkpoint,
         stop,
+        *([Pause(watch, record, checkpoint, job.total_steps)] if watch else []),
     ]
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from tfapp.train import Trained
 
 
+def shipped(run: Run, recipe: ModuleType, job: Job, trained: Trained) -> dict[str, Any]:
+    """Export a trained model into its run and measure what was exported; returns the report."""
+    model = export.whole(job.preprocess, trained.model, job.data.task)
+    export.save(model, run.folder)
+    return report(run, recipe, job, trained, model)
+
+
 def report(run: Run, recipe: ModuleType, job: Job, trained: Trained, model: keras.Model) -> dict[str, Any]:
     """Measure the exported model and write report.json and report.html; returns the report."""
     about = inspect.cleandoc(recipe.__doc__ or "")

@@ -165,3 +165,21 @@ def test_no_split_ever_leaks_loses_or_starves(rows, validation, test, seed, task
         assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     if len(set(content.tolist())) >= 3 and not grouped:
         assert len(parts[0]) and bool(len(parts[1])) == bool(validation) and bool(len(parts[2])) == bool(test)
+
+
+def test_each_example_that_is_not_for_the_test_is_validated_in_exactly_one_fold() -> None:
+    examples = numbered([0] * 60 + [1] * 40)
+    folds = [splits.split(examples, Split(test=0.2, folds=4, fold=fold), "classification") for fold in range(4)]
+    test = ids(splits.split(examples, Split(test=0.2), "classification")[2])
+    assert all(ids(fold[2]) == test for fold in folds)
+    seen = sorted(number for _, validation, _ in folds for number in ids(validation))
+    assert seen == sorted(set(range(100)) - set(test))
+    for train, validation, _ in folds:
+        assert len(validation) == 20 and not set(ids(train)) & set(ids(validation))
+        assert int((validation.labels == 0).sum()) == 12
+
+
+def test_folds_beside_a_given_validation_part_are_refused() -> None:
+    given = numbered([0, 1] * 5)
+    with pytest.raises(Usage, match="a validation part is given"):
+        splits.split_rest(numbered([0, 1] * 50), Split(folds=5), "classification", validation=given)

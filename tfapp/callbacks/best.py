@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
+from tfapp.direction import more_is_better
 from tfapp.errors import Missing
 from tfapp.run import writing
-
-MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "r2", "iou", "cosine_similarity")
-
-
-def more_is_better(monitor: str, mode: str = "auto") -> bool:
-    """Whether a larger value of the monitored metric is the better one; auto goes by its name."""
-    return mode == "max" or (mode == "auto" and any(word in monitor.lower() for word in MORE_IS_BETTER))
 
 
 class Best(keras.callbacks.Callback):

@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp import errors
 from tfapp.data.pipeline import Batches
-from tfapp.errors import Failed
 from tfapp.run import write_text
 
 
 class Diverged(keras.callbacks.Callback):
-    """Raises Failed when the loss is NaN or infinite, before any checkpoint of it could be written.
+    """Raises errors.Diverged when the loss is NaN or infinite, before any checkpoint of it could be written.
 
     Args:
       batches: to name the examples of the steps in question.
@@ -68,7 +68,7 @@ class Diverged(keras.callbacks.Callback):
             if broken
             else "their examples are all finite: try a lower learning rate, fit.clip_norm=1 or runtime.precision=float32"
         )
-        raise Failed(
+        raise errors.Diverged(
             f"the loss became {loss} in epoch {self._epoch + 1}, {where} (examples listed in {self._path})\n"
             f"{cause}\nthe last good state is kept in {self._checkpoints}"
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,8 @@ from tfapp.recipe import Recipe
 
 if TYPE_CHECKING:
     from tfapp.plan import Plan
+
+Layer = tuple[str, Mapping[str, Any]]
 
 words = click.argument("words", nargs=-1, metavar="[RECIPE] [KEY=VALUE]...")
 files = click.option(
@@ -34,25 +36,38 @@ def ask(
     """
     from tfapp import conflicts, plan
 
+    recipe, module, own, asked = layers(words, files, seed, steps)
+    resolved = plan.resolve(recipe.word, module.Config, [own, *asked])
+    conflicts.check(resolved)
+    return recipe, module, resolved, plan.resolve(recipe.word, module.Config, [own])
+
+
+def layers(
+    words: Sequence[str], files: Sequence[str], seed: int | None, steps: int | None
+) -> tuple[Recipe, ModuleType, Layer, list[Layer]]:
+    """The recipe, its module, the layer of its defaults, and those over it in their order: files, environment, words.
+
+    Raises:
+      Usage: no recipe, or what cannot be read.
+    """
+    from tfapp import plan
+
     named, words = (words[0], words[1:]) if words and "=" not in words[0] else (None, words)
-    layers = [(path, plan.from_file(path)) for path in files]
-    named = named or next((layer["recipe"] for _, layer in reversed(layers) if "recipe" in layer), None)
+    read = [(path, plan.from_file(path)) for path in files]
+    named = named or next((layer["recipe"] for _, layer in reversed(read) if "recipe" in layer), None)
     if not isinstance(named, str):
         raise Usage("which recipe? as tfapp train digits\nlist them: tfapp recipes")
     recipe = recipes.find(named)
     module = recipes.load(recipe)
     own = ("the recipe's defaults", recipes.defaults(module))
-    asked = [
-        own,
-        *layers,
+    asked: list[Layer] = [
+        *read,
         ("environment", plan.from_environment(os.environ)),
         ("command line", plan.from_words(words)),
         ("command line", {"runtime.seed": seed} if seed is not None else {}),
         ("command line", {"fit.steps": steps} if steps is not None else {}),
     ]
-    resolved = plan.resolve(recipe.word, module.Config, asked)
-    conflicts.check(resolved)
-    return recipe, module, resolved, plan.resolve(recipe.word, module.Config, [own])
+    return recipe, module, own, asked
 
 
 def say(line: str) -> None:

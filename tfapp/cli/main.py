@@ -24,6 +24,7 @@ VERBS = {
     "validate": "Check a plan, its data and its model; train nothing.",
     "plan": "Measure what a plan would cost: memory, time, disk.",
     "train": "Train a recipe to a finished, measured, exported run.",
+    "tune": "Search a recipe's settings; go on where it was stopped.",
     "launch": "Train with many workers, started again when one dies.",
     "verify-resume": "Check that a killed training ends in the same bits.",
     "evaluate": "Measure a run again, on its own test data or on yours.",

@@ -62,7 +62,12 @@ def split_rest(
     """The three parts when the user gave some of them: only what was not given is split off `rest`.
 
     The shares are of `rest`; given parts come back as they are.
+
+    Raises:
+      Usage: a validation part is given and folds are asked for; and as `split`.
     """
+    if validation is not None and settings.folds:
+        raise Usage("split.folds parts the examples anew, but a validation part is given\nleave one of the two out")
     given = {"validation": validation, "test": test}
     settings = settings.model_copy(update={name: 0.0 for name, part in given.items() if part is not None})
     train, new_validation, new_test = split(rest, settings, task, groups, classes=classes)
@@ -146,21 +151,34 @@ def _by_first_appearance(number: np.ndarray) -> np.ndarray:
 def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, classes: Sequence[str]) -> np.ndarray:
     """The part of each example, int8, shape [n], drawn group by group."""
     shares = {which: share for which, share in ((TEST, settings.test), (VALIDATION, settings.validation)) if share}
-    if not shares or len(number) == 0:
+    if not (shares or settings.folds) or len(number) == 0:
         return np.zeros(len(number), np.int8)
     number = _by_first_appearance(number)
     _, first, sizes = np.unique(number, return_index=True, return_counts=True)
     strata = _strata(labels[first], settings, task, len(shares) + 1, classes)
     wanted = {which: max(1, int(share * len(number) + 0.5)) for which, share in shares.items()}
+    part_of_group = np.zeros(len(sizes), np.int8)
+    if wanted:
+        _draw_shares(part_of_group, wanted, sizes, strata, settings)
+    if settings.folds:
+        # The test part is what it is without folds: a search by folds has never seen the final test.
+        rest = np.flatnonzero(part_of_group != TEST)
+        part_of_group[rest] = TRAIN
+        part_of_group[_fold(rest, None if strata is None else strata[rest], settings)] = VALIDATION
+    return part_of_group[number]
 
+
+def _draw_shares(
+    part_of_group: np.ndarray, wanted: dict[int, int], sizes: np.ndarray, strata: np.ndarray | None, settings: Split
+) -> None:
+    """Give so many examples, in groups of these sizes, to each wanted part."""
     movable = (sizes == 1) | (sizes <= 1.5 * min(wanted.values()))
     if strata is not None:
         _, of_class, count = np.unique(strata, return_inverse=True, return_counts=True)
-        movable &= (count > len(shares))[of_class]
-    if movable.sum() <= len(shares):
+        movable &= (count > len(wanted))[of_class]
+    if movable.sum() <= len(wanted):
         movable[:] = True
 
-    part_of_group = np.zeros(len(sizes), np.int8)
     pool = np.flatnonzero(movable)
     keep = 0 if len(pool) < len(sizes) else 1
     # A generator of its own: a seed of any size, and the second draw goes on where the first stopped.
@@ -173,7 +191,20 @@ def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, c
         drawn = _pick(pool, count, None if strata is None else strata[pool], random, settings.stratify == "on")
         part_of_group[drawn] = which
         pool = np.setdiff1d(pool, drawn)
-    return part_of_group[number]
+
+
+def _fold(pool: np.ndarray, strata: np.ndarray | None, settings: Split) -> np.ndarray:
+    """The members of `pool` that are the validation part of this fold; each is in exactly one fold."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    folds = settings.folds
+    if folds is None or len(pool) < folds:
+        raise Usage(f"{folds} folds of {len(pool)} different example(s) are impossible\ntake fewer: split.folds=2")
+    # Stratified only where every fold can have every class.
+    stratified = strata is not None and np.unique(strata, return_counts=True)[1].min() >= folds
+    kind = StratifiedKFold if stratified else KFold
+    parting = kind(folds, shuffle=True, random_state=settings.seed % 2**32).split(pool, strata if stratified else None)
+    return pool[list(parting)[settings.fold][1]]
 
 
 def _strata(labels: np.ndarray, settings: Split, task: Task, parts: int, names: Sequence[str]) -> np.ndarray | None:

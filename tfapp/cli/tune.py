@@ -1,0 +1,112 @@
+"""tfapp tune: search a recipe's settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from tfapp.cli import asking, showing
+from tfapp.errors import Interrupted, Usage
+from tfapp.tune import oracles
+
+TRIALS = 20
+
+
+@click.command()
+@asking.words
+@asking.files
+@click.option("--algorithm", type=click.Choice(list(oracles.ALGORITHMS)), default="tpe", show_default=True)
+@click.option("--trials", type=click.IntRange(1), help=f"So many trials in all (default: {TRIALS}, or what fits).")
+@click.option("--budget", metavar="TIME", help="Stop in time, with the best so far exported: 90s, 30m, 2h.")
+@click.option("--objective", metavar="NAME[,…]", help="As accuracy, or accuracy,-latency_ms,-size_kb.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of the search; of trainings: runtime.seed."
+)
+@click.option("--stopper", metavar="RULE", help="End hopeless trials: median, or percentile:75.")
+@click.option("--folds", type=click.IntRange(2), help="Score by cross-validation with so many folds.")
+@click.option("--repeat", type=click.IntRange(2), help="Score by the mean over so many seeds.")
+@click.option("--parallel", type=click.IntRange(1), default=1, help="Trials at once; they share cores and GPUs.")
+@click.option("--hosts", metavar="A,B,…", help="A trial at a time on each of these hosts, through ssh.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The search's folder (default: under runs/tune/).")
+@click.option("--fresh", is_flag=True, help="Set a search that is there aside (nothing is deleted) and begin anew.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def command(
+    words,
+    files,
+    algorithm,
+    trials,
+    budget,
+    objective,
+    seed,
+    stopper,
+    folds,
+    repeat,
+    parallel,
+    hosts,
+    folder,
+    fresh,
+    as_json,
+) -> None:
+    """Search a recipe's settings: each trial is an ordinary run, scored on validation data; the test part is for the winner.
+
+    What is searched are words with a range beside ordinary ones; without any, what the recipe's space() says.
+    The same command goes on with a search that was stopped or killed.
+
+    \b
+      tfapp tune digits units=int:32..256:32 learning_rate=log:1e-4..1e-2 fit.batch_size=choice:32,64
+      tfapp tune digits dropout=float:0..0.6 --algorithm bayesian --trials 30 --objective accuracy
+      tfapp tune tabular --budget 30m --stopper median --parallel 2
+      tfapp train -c runs/tune/…/best.yaml
+    """
+    from tfapp import run as runs
+    from tfapp.launch import places
+    from tfapp.tune import search as searches
+    from tfapp.tune import space
+
+    seconds = parse_budget(budget)
+    params, plain = space.parse(words)
+    recipe, module, own, asked = asking.layers(plain, files, None, None)
+    search = searches.ask(
+        recipe, module, [own, *asked], params, algorithm, objective, seed, stopper, folds or 1, repeat or 1
+    )
+    if hosts is not None and parallel > 1:
+        raise Usage(
+            "--parallel is for this machine, --hosts for others\nname a host twice for two trials at once on it"
+        )
+    where = places.on_hosts(hosts.split(",")) if hosts is not None else places.here(parallel)
+    folder = folder or searches.place(search)
+    searches.begin(folder, search, fresh)
+    if trials is None and seconds is None and algorithm not in ("grid", "hyperband"):
+        trials = TRIALS
+    with runs.held(runs.Run(folder)):
+        asking.say(f"searching in {folder}")
+        from tfapp.tune import go
+
+        try:
+            found, report = go.search(search, folder, where, trials, seconds, asking.say)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped; running trials have checkpoints, and the same command goes on") from None
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    showing.worth(report, folder / "best")
+    for line in go.lines(found):
+        click.echo(line)
+
+
+def parse_budget(text: str | None) -> float | None:
+    """Seconds of a time such as 90s, 30m, 1.5h; None stays None.
+
+    Raises:
+      Usage: it is none.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text.strip())
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, None: 60}[found[2]] if found else 0.0
+    if not seconds:
+        raise Usage(f"cannot read --budget {text}\na time is 90s, 30m or 2h")
+    return seconds

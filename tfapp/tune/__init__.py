@@ -1,0 +1,1 @@
+"""Searching settings: many short trainings, each an ordinary run, and what they say about which settings are best."""

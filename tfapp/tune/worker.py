@@ -1,0 +1,254 @@
+"""The process that runs trials, one after another, with TensorFlow imported once.
+
+`python -m tfapp.tune.worker` answers questions on standard input, a line of JSON each; `workers.py` asks them. It
+ends at once when whoever asks has gone: a run goes on from its checkpoint whenever it is ended.
+
+    {"describe": plan}                      → {"numbers": [loss, val_loss, …], "task": …, "memory": bytes}
+    {"train": {plan, folder, until, costs}} → {"epochs": [{…}]} after each, answered by {"pause": reason or null}; then
+                                              {"ended": finished | paused | diverged | failed | stopped, …}
+    {"ship": {plan, folder}}                → {"report": {…}} of the exported model, test part included
+    {"stop": true}                          → at any time: write a checkpoint and end
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tfapp import errors
+from tfapp import recipe as recipes
+from tfapp.launch import share
+from tfapp.plan import Plan, schema
+
+if TYPE_CHECKING:
+    from tfapp.job import Job
+    from tfapp.run import Run
+    from tfapp.train import Trained
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def main() -> None:
+    """Answer until told to stop, or until nobody asks any more."""
+    # What a recipe prints must not get between the answers; Ctrl-C is for the process that asks.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if share.VARIABLE in os.environ:
+        share.take(os.environ[share.VARIABLE])
+
+    def tell(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    questions: queue.Queue[dict[str, Any]] = queue.Queue()
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(errors.Preempted.exit_code))
+    threading.Thread(target=_listen, args=(questions, stopping), daemon=True).start()
+    _import_tensorflow()
+    try:
+        while not stopping.is_set():
+            ((what, about),) = questions.get().items()
+            tell(_answered(what, about, tell, questions))
+            forget()
+    except errors.Preempted as stopped:
+        tell({"ended": "stopped", "reason": str(stopped)})
+
+
+def _listen(questions: queue.Queue[dict[str, Any]], stopping: threading.Event) -> None:
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "stop" in asked:
+            # A training has its own way out, with a checkpoint, also where it waits for an answer; between trainings
+            # the process just ends.
+            stopping.set()
+            questions.put({"pause": "the search stops"})
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            questions.put(asked)
+    # Whoever asked has died: a trial must not be trained here and, when the search goes on, elsewhere.
+    os._exit(1)
+
+
+def _import_tensorflow() -> None:
+    from tfapp.runtime import import_tensorflow
+
+    import_tensorflow()
+
+
+def forget() -> None:
+    """Give back what a trial took: fifty trials take no more memory than one."""
+    import tf_keras as keras
+
+    keras.backend.clear_session()
+    gc.collect()
+    _trim()
+
+
+def _trim() -> None:
+    """Hand freed memory back to the system, where the C library keeps it (glibc)."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _answered(what: str, about: Any, tell: Tell, questions: queue.Queue[dict[str, Any]]) -> dict[str, Any]:
+    """The last answer to a question; an error is one too."""
+    try:
+        if what == "describe":
+            return describe(*_loaded(about))
+        if what == "ship":
+            return {"report": ship(*_loaded(about["plan"]), Path(about["folder"]))}
+
+        told = 0
+
+        def watch(rows: Sequence[Mapping[str, float]]) -> str | None:
+            nonlocal told
+            if len(rows) >= (about["until"] or 2**31):
+                return f"trained for {len(rows)} epochs"
+            tell({"epochs": [dict(row) for row in rows[told:]]})
+            told = len(rows)
+            return questions.get()["pause"]
+
+        return train(*_loaded(about["plan"]), Path(about["folder"]), watch, about["until"], about["costs"])
+    except errors.Preempted:
+        raise
+    except errors.Expected as error:
+        return {"ended": "failed", "reason": str(error), "error": type(error).__name__}
+    except Exception as error:  # noqa: BLE001, as one trial's defect must not end the search
+        traceback.print_exc()
+        return {"ended": "failed", "reason": f"{type(error).__name__}: {error}"[:1000], "error": None}
+
+
+def _loaded(asked: Mapping[str, Any]) -> tuple[Plan, ModuleType, str]:
+    recipe = recipes.find(asked["recipe"])
+    module = recipes.load(recipe)
+    return schema(module.Config).model_validate(asked), module, recipe.digest
+
+
+def describe(plan: Plan, module: ModuleType, _: str) -> dict[str, Any]:
+    """What a run of this plan writes every epoch, found by making its data and model; nothing is trained."""
+    from tfapp import environment, features
+    from tfapp import job as jobs
+
+    with plan.runtime.enter() as machine, recipes.at_work(module):
+        data = recipes.data(module, plan.config)
+        with machine.strategy.scope():
+            job = features.apply(plan, jobs.of(plan, module, data, machine))
+    names = ["loss", *(getattr(metric, "name", metric) for metric in job.metrics)]
+    names += [f"val_{name}" for name in names] if job.validation else []
+    return {"numbers": names, "task": data.task, "classes": list(data.classes), "memory": environment.peak_memory()}
+
+
+def train(
+    plan: Plan,
+    module: ModuleType,
+    digest: str,
+    folder: Path,
+    watch: Callable[[Sequence[Mapping[str, float]]], str | None],
+    until: int | None,
+    costs: Sequence[str],
+) -> dict[str, Any]:
+    """Train one run of a trial, from its checkpoint if it has one, and measure it on the validation part alone.
+
+    Args:
+      folder: the run's. watch: as `tfapp.train.train` takes it.
+      until: epochs after which it pauses; those beyond do not count, where it has been trained further.
+      costs: of objective.COSTS, what to measure of the trained model.
+
+    Returns:
+      ended, rows (the numbers of each epoch), best_epoch (from 1), seconds, and the costs by name.
+    """
+    from tfapp import run as runs
+    from tfapp.train import train
+
+    run = runs.begin(folder, plan, digest)
+
+    def finish(run: Run, recipe: ModuleType, job: Job, trained: Trained) -> dict[str, Any]:
+        keep_validation(run, job, trained)
+        return {
+            "rows": trained.history,
+            "best_epoch": trained.best_epoch,
+            "seconds": trained.seconds,
+            **_costs(costs, run, job, trained),
+        }
+
+    try:
+        return {"ended": "finished", **train(plan, module, run, _silent, watch, finish)}
+    except errors.Paused as paused:
+        return {"ended": "paused", "reason": str(paused), **_so_far(run, until)}
+    except errors.Diverged as diverged:
+        return {"ended": "diverged", "reason": str(diverged), "rows": []}
+
+
+def _silent(line: str) -> None:
+    """The search shows what its trials do."""
+
+
+def _so_far(run: Run, until: int | None) -> dict[str, Any]:
+    """The numbers of a paused run, from its metrics.csv."""
+    import csv
+
+    with open(run.file("metrics.csv"), encoding="utf-8", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    rows = rows[:until]
+    return {"rows": rows, "best_epoch": None, "seconds": sum(row["seconds"] for row in rows)}
+
+
+def keep_validation(run: Run, job: Job, trained: Trained) -> None:
+    """Write what the model says of each validation example, by which trials are compared: validation.npz.
+
+    Only where an example has one answer: a language model's do not fit in memory.
+    """
+    import numpy as np
+
+    from tfapp import export
+    from tfapp.run import writing
+
+    part = job.data.validation
+    if not len(part) or job.data.task == "language":
+        return
+    model = export.whole(job.preprocess, trained.model, job.data.task)
+    outputs = export.predict(lambda features: model(features, training=False).numpy(), part)
+    with writing(run.file("validation.npz")) as file:
+        np.savez(file, labels=part.labels, outputs=outputs.astype(np.float32))
+
+
+def _costs(names: Sequence[str], run: Run, job: Job, trained: Trained) -> dict[str, float]:
+    """What the model costs, of these: latency and size are those of the exported model."""
+    from tfapp import export, worth
+    from tfapp.evaluate import latency
+
+    found: dict[str, float] = {}
+    if {"latency_ms", "size_kb"} & set(names):
+        export.save(export.whole(job.preprocess, trained.model, job.data.task), run.folder)
+        found["size_kb"] = latency.size(run.file("model"))["bytes"] / 1000
+    if "latency_ms" in names:
+        found["latency_ms"] = worth.speed(export.load(run.folder), job.data)["1"]["p50_ms"]
+    if "parameters" in names:
+        found["parameters"] = float(trained.model.count_params())
+    return found
+
+
+def ship(plan: Plan, module: ModuleType, digest: str, folder: Path) -> dict[str, Any]:
+    """Finish a run as `tfapp train` does: train what is left, export, measure with the test part, report."""
+    from tfapp import run as runs
+    from tfapp.train import train
+
+    return train(plan, module, runs.begin(folder, plan, digest), _silent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The processes that run a search's trials, from the side of the search: started, asked, listened to, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from tfapp import errors
+from tfapp.errors import Failed, Missing
+from tfapp.launch import share
+from tfapp.launch.places import SENT, Place, Ssh
+
+GRACE = 30.0
+
+
+class Worker:
+    """One process that runs trials. It is started at the first question, and again after it has ended.
+
+    Args:
+      place: this machine or a host, and its share there. log: a file for what it says. ssh: how hosts are reached.
+    """
+
+    def __init__(self, place: Place, log: Path, ssh: Ssh):
+        self.place, self.log = place, log
+        self._ssh = ssh
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.place.name}/{self.place.number}"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start the process; it imports TensorFlow while nobody waits.
+
+        Raises:
+          Missing: ssh is not there.
+        """
+        if self._process is not None:
+            return
+        own = {share.VARIABLE: f"{self.place.number}/{self.place.of}", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        paths = os.pathsep.join(path for path in sys.path if path)
+        if self.place.host is None:
+            command = [sys.executable, "-P", "-m", "tfapp.tune.worker"]
+            environment = {**os.environ, **own, "PYTHONPATH": paths}
+            environment.pop("TF_CONFIG", None)
+        else:
+            sent = {key: value for key, value in os.environ.items() if key.startswith(SENT) and key != "TF_CONFIG"}
+            line = ["env", *(f"{key}={value}" for key, value in sorted((sent | own).items()))]
+            line += [self._ssh.python, "-m", "tfapp.tune.worker"]
+            folder = shlex.quote(str(self._ssh.folder.absolute()))
+            command = [*self._ssh.command, self.place.host, f"cd {folder} && exec {shlex.join(line)}"]
+            environment = dict(os.environ)
+        self._said = open(self.log, "ab")  # noqa: SIM115, as it lives as long as the process
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                env=environment,
+                # A Ctrl-C on the terminal must reach the search alone, which then asks all workers.
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise Missing(f"{command[0]} is not on the PATH, and other hosts are reached through it") from None
+
+    def ask(self, question: dict[str, Any]) -> None:
+        """Send a question; the answers come through `answers`."""
+        self.start()
+        assert self._process is not None and self._process.stdin is not None
+        with suppress(BrokenPipeError):  # It has ended; reading says so.
+            self._process.stdin.write(json.dumps(question).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def read(self) -> dict[str, Any] | None:
+        """The next line that it told; None when it has ended."""
+        assert self._process is not None and self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        return None
+
+    @property
+    def stream(self) -> IO[bytes]:
+        assert self._process is not None and self._process.stdout is not None
+        return self._process.stdout
+
+    def gone(self) -> str:
+        """Clear away a process that has ended; says how it did."""
+        process, self._process = self._process, None
+        if process is None:
+            return "it was not running"
+        _close(process)
+        if self._said is not None:
+            self._said.close()
+        code = process.wait()
+        if code >= 0:
+            return f"it ended with {code}, see {self.log}"
+        hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+        return f"it was ended by {signal.Signals(-code).name}{hint}"
+
+    def stop(self) -> None:
+        """Ask it to write a checkpoint and end."""
+        if self._process is not None:
+            self.ask({"stop": True})
+
+    def end(self, until: float) -> None:
+        """Wait for it to end until a moment of time.monotonic(), then end it."""
+        if self._process is None:
+            return
+        # What it still tells must not block it. Its standard input stays open: when that closes, it ends at once.
+        threading.Thread(target=self._process.stdout.read, daemon=True).start()  # type: ignore[union-attr]
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=max(0.1, until - time.monotonic()))
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self.gone()
+
+
+class Workers:
+    """All of a search's processes. A context manager: at its end they are stopped, with checkpoints.
+
+    Args:
+      places: one a worker. folder: for their logs. ssh: how hosts are reached.
+    """
+
+    def __init__(self, places: Sequence[Place], folder: Path, ssh: Ssh | None = None):
+        ssh = ssh or Ssh()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.all = [Worker(place, folder / f"worker-{number}.log", ssh) for number, place in enumerate(places)]
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask all to stop, and see to it that they do; the next question starts them anew."""
+        for worker in self.all:
+            worker.stop()
+        until = time.monotonic() + GRACE
+        for worker in self.all:
+            worker.end(until)
+
+    def told(self, seconds: float) -> Iterator[tuple[Worker, dict[str, Any] | None]]:
+        """What running workers tell within so many seconds: (worker, line), None for one that has ended."""
+        with selectors.DefaultSelector() as selector:
+            for worker in self.all:
+                if worker.running:
+                    selector.register(worker.stream, selectors.EVENT_READ, worker)
+            if not selector.get_map():
+                time.sleep(min(seconds, 0.1))
+                return
+            ready = [key.data for key, _ in selector.select(seconds)]
+        for worker in ready:
+            yield worker, worker.read()
+
+    def once(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The first worker's only answer to a question; raises as `first_answer`."""
+        self.all[0].ask(question)
+        return self.first_answer()
+
+    def first_answer(self) -> dict[str, Any]:
+        """What the first worker answers to what it was asked.
+
+        Raises:
+          Expected: the error that it met. Failed: it ended.
+        """
+        worker = self.all[0]
+        answer = worker.read()
+        if answer is None:
+            raise Failed(f"the process that runs trials has ended: {worker.gone()}")
+        if answer.get("ended") == "failed":
+            kind = getattr(errors, answer["error"]) if answer["error"] else Failed
+            raise kind(answer["reason"])
+        return answer
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
