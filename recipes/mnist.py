@@ -60,3 +60,13 @@ def training(config, data):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
     )
+
+
+def space(hp, config):
+    return config.model_copy(
+        update={
+            "filters": hp.Int("filters", 8, 64, step=8),
+            "dropout": hp.Float("dropout", 0.0, 0.6),
+            "learning_rate": hp.Float("learning_rate", 3e-4, 1e-2, sampling="log"),
+        }
+    )

@@ -194,3 +194,18 @@ def training(config, data):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
     )
+
+
+def space(hp, config):
+    # Each layer half as wide as the one before it.
+    layers, units = hp.Int("layers", 1, 3), hp.Choice("units", [64, 128, 256, 512])
+    return config.model_copy(
+        update={
+            "hidden": [units // 2**layer for layer in range(layers)],
+            "bins": hp.Choice("bins", [0, 16, 32, 48, 64]),
+            "embedding": hp.Choice("embedding", [4, 8, 16]),
+            "dropout": hp.Float("dropout", 0.0, 0.6),
+            "learning_rate": hp.Float("learning_rate", 3e-4, 1e-2, sampling="log"),
+            "weight_decay": hp.Float("weight_decay", 1e-6, 1e-2, sampling="log"),
+        }
+    )

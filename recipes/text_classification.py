@@ -165,3 +165,21 @@ def training(config, data):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
     )
+
+
+def space(hp, config):
+    kind = hp.Choice("model", ["pooled", "cnn"])
+    with hp.conditional_scope("model", ["pooled"]):
+        ngrams = hp.Choice("ngrams", [1, 2])
+    with hp.conditional_scope("model", ["cnn"]):
+        filters = hp.Choice("filters", [64, 128, 256])
+    return config.model_copy(
+        update={
+            "model": kind,
+            "ngrams": ngrams or config.ngrams,
+            "filters": filters or config.filters,
+            "embedding": hp.Choice("embedding", [32, 64, 128]),
+            "dropout": hp.Float("dropout", 0.0, 0.6),
+            "learning_rate": hp.Float("learning_rate", 5e-4, 1e-2, sampling="log"),
+        }
+    )

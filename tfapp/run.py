@@ -66,6 +66,14 @@ class Run:
         """Write one of the run's JSON files, whole."""
         return write_text(self.file(name), json.dumps(value, indent=1, ensure_ascii=False))
 
+    def metrics(self) -> list[dict[str, float]]:
+        """The numbers of each epoch so far, as metrics.csv has them; [] when it is not there yet."""
+        try:
+            with open(self.file("metrics.csv"), encoding="utf-8", newline="") as file:
+                return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        except FileNotFoundError:
+            return []
+
     def note(self, **facts: Any) -> None:
         """Change facts of run.json: status, seconds, …"""
         self.write("run.json", {**self.read("run.json"), **facts})

@@ -74,6 +74,8 @@ def search(state: State, workers: Workers, limits: Limits, show: Show) -> bool:
             elif worker in busy:
                 _close(state, worker, busy, told, waiting)
         _check_hope(state)
+    for worker in busy:
+        worker.halt()
     return False
 
 

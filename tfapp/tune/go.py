@@ -18,8 +18,8 @@ from tfapp.tune.search import Search
 from tfapp.tune.state import State
 from tfapp.tune.workers import Worker, Workers
 
-# Kept of a budget for the winner's export, its measurement and the page, in seconds: so much, but no more than a quarter.
-KEPT = 25.0
+# Kept of a budget for the winner's export, its measurement and the page, in seconds: so much, but no more than a third.
+KEPT = 40.0
 
 
 def search(
@@ -41,7 +41,7 @@ def search(
       be trained at all.
     """
     began = time.monotonic()
-    until = None if seconds is None else began + seconds - min(KEPT, seconds / 4)
+    until = None if seconds is None else began + seconds - min(KEPT, seconds / 3)
     with Workers(places, folder / "logs") as workers:
         workers.all[0].ask({"describe": search.plan({}).model_dump(mode="json")})
         import_tensorflow()  # Here, while the first worker does the same: Keras Tuner needs it.
@@ -57,7 +57,6 @@ def search(
         outcome.write_tables(state)
         if not whole:
             say("the time is up: running trials have checkpoints, and the same command goes on with them")
-            workers.stop()
         winner, report = outcome.ship(state, workers)
     found = outcome.summary(state, winner, report)
     from tfapp.tune import page

@@ -78,8 +78,10 @@ def examples(objective: Objective, a: Path, b: Path) -> tuple[np.ndarray, np.nda
     one, other = _held(a), _held(b)
     if one is None or other is None or not np.array_equal(one["labels"], other["labels"]):
         return None
-    added = [_each(objective.name, held["labels"], held["outputs"]) for held in (one, other)]
-    return (added[0], added[1]) if added[0] is not None and added[1] is not None else None
+    first, second = (_each(objective.name, held["labels"], held["outputs"]) for held in (one, other))
+    if first is None or second is None or not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return None
+    return first, second
 
 
 def _each(name: str, labels: np.ndarray, outputs: np.ndarray) -> np.ndarray | None:

@@ -66,7 +66,7 @@ def ship(state: State, workers: Workers) -> tuple[Trial, dict[str, Any]]:
     Raises:
       Failed: no trial has a score.
     """
-    ranked = state.ranked()
+    ranked = state.ranked() or _unfinished(state)
     if not ranked:
         raise Failed(
             f"no trial of {state.folder} has a score yet\n"
@@ -88,6 +88,21 @@ def ship(state: State, workers: Workers) -> tuple[Trial, dict[str, Any]]:
             plan = _as_far_as(plan, best)
     answer = workers.once({"ship": {"plan": plan.model_dump(mode="json"), "folder": str(best.folder.absolute())}})
     return winner, answer["report"]
+
+
+def _unfinished(state: State) -> list[Trial]:
+    """Running trials by what they have reached, best first; only those that a checkpoint can be made a model of."""
+    first = state.search.objectives[0]
+    if first.is_cost:
+        return []
+    found = []
+    for trial in state.running():
+        run = Run(run_folder(state, trial, state.search.runs(trial.values)[0][0]))
+        rows = run.metrics()
+        if rows and run.file("checkpoints").is_dir():
+            trial.scores = {first.name: first.best(row[first.name] for row in rows)}
+            found.append(trial)
+    return sorted(found, key=lambda trial: trial.scores[first.name], reverse=first.more)
 
 
 def _as_far_as(plan: Plan, run: Run) -> Plan:

@@ -121,6 +121,8 @@ class State:
     def end(self, trial: Trial, status: str, reason: str = "") -> None:
         """A trial has ended for good, and those that were waiting for it as its twins."""
         scores = self._scores(trial) if status in SCORED else {}
+        if not all(map(math.isfinite, scores.values())):
+            status, reason, scores = "diverged", f"its score is {next(iter(scores.values()))}", {}
         self._note(end=trial.id, status=status, reason=reason, scores=scores)
         for other in [other for other in self.trials.values() if other.twin == trial.id and other.status == "running"]:
             self.follow(other)

@@ -7,7 +7,8 @@ ends at once when whoever asks has gone: a run goes on from its checkpoint whene
     {"train": {plan, folder, until, costs}} → {"epochs": [{…}]} after each, answered by {"pause": reason or null}; then
                                               {"ended": finished | paused | diverged | failed | stopped, …}
     {"ship": {plan, folder}}                → {"report": {…}} of the exported model, test part included
-    {"stop": true}                          → at any time: write a checkpoint and end
+    {"halt": true}                          → while it trains: write a checkpoint; {"ended": "stopped"}
+    {"stop": true}                          → at any time: write a checkpoint and end the process
 """
 
 from __future__ import annotations
@@ -59,19 +60,22 @@ def main() -> None:
     try:
         while not stopping.is_set():
             ((what, about),) = questions.get().items()
+            if what == "pause":
+                continue  # Meant for a training that had ended by itself.
             tell(_answered(what, about, tell, questions))
             forget()
-    except errors.Preempted as stopped:
-        tell({"ended": "stopped", "reason": str(stopped)})
+    finally:
+        answers.close()
 
 
 def _listen(questions: queue.Queue[dict[str, Any]], stopping: threading.Event) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
-        if "stop" in asked:
+        if "stop" in asked or "halt" in asked:
             # A training has its own way out, with a checkpoint, also where it waits for an answer; between trainings
             # the process just ends.
-            stopping.set()
+            if "stop" in asked:
+                stopping.set()
             questions.put({"pause": "the search stops"})
             os.kill(os.getpid(), signal.SIGTERM)
         else:
@@ -123,8 +127,8 @@ def _answered(what: str, about: Any, tell: Tell, questions: queue.Queue[dict[str
             return questions.get()["pause"]
 
         return train(*_loaded(about["plan"]), Path(about["folder"]), watch, about["until"], about["costs"])
-    except errors.Preempted:
-        raise
+    except errors.Preempted as stopped:
+        return {"ended": "stopped", "reason": str(stopped)}
     except errors.Expected as error:
         return {"ended": "failed", "reason": str(error), "error": type(error).__name__}
     except Exception as error:  # noqa: BLE001, as one trial's defect must not end the search
@@ -198,12 +202,8 @@ def _silent(line: str) -> None:
 
 
 def _so_far(run: Run, until: int | None) -> dict[str, Any]:
-    """The numbers of a paused run, from its metrics.csv."""
-    import csv
-
-    with open(run.file("metrics.csv"), encoding="utf-8", newline="") as file:
-        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-    rows = rows[:until]
+    """The numbers of a paused run."""
+    rows = run.metrics()[:until]
     return {"rows": rows, "best_epoch": None, "seconds": sum(row["seconds"] for row in rows)}
 
 

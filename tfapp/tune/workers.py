@@ -120,6 +120,14 @@ class Worker:
         if self._process is not None:
             self.ask({"stop": True})
 
+    def halt(self) -> None:
+        """Have it write a checkpoint of what it trains, and wait for whatever is next; only while it trains."""
+        self.ask({"halt": True})
+        until = time.monotonic() + GRACE
+        while (told := self.read()) is not None and "ended" not in told:
+            if time.monotonic() > until:
+                break
+
     def end(self, until: float) -> None:
         """Wait for it to end until a moment of time.monotonic(), then end it."""
         if self._process is None:
