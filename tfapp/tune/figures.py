@@ -97,15 +97,23 @@ def bars(shares: Mapping[str, float]) -> Plot:
     return Plot("Importance", draw("importance", "importance of each setting", paint, (4.7, 1.2 + 0.32 * len(shares))))
 
 
-def front(a: Objective, b: Objective, scores: Sequence[Sequence[float]], on_front: Sequence[bool]) -> Plot:
-    """Two objectives against each other; the front is what no other trial beats in all objectives."""
+def front(
+    a: Objective, b: Objective, scores: Sequence[Sequence[float]], on_front: Sequence[bool], joined: bool = True
+) -> Plot:
+    """Two objectives against each other; the front is what no other trial beats in all objectives.
+
+    Args:
+      joined: draw the front as a line, which it is where there are two objectives only.
+    """
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         points, there = np.asarray(scores, float), np.asarray(on_front)
         axes.scatter(points[~there, 0], points[~there, 1], s=14, color=MUTED, label="beaten")
         ordered = points[there][np.argsort(points[there][:, 0])]
-        axes.plot(ordered[:, 0], ordered[:, 1], "o-", color=SECOND, markersize=5, linewidth=1, label="Pareto front")
+        axes.plot(ordered[:, 0], ordered[:, 1], "o", color=SECOND, markersize=5, label="Pareto front")
+        if joined:
+            axes.step(ordered[:, 0], ordered[:, 1], where="pre" if a.more else "post", color=SECOND, linewidth=1)
         axes.set(xlabel=_asked(a), ylabel=_asked(b))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2)
 

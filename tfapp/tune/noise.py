@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,27 @@ from tfapp.tune.objective import Objective
 REPLICATES = 1000
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What is known of a trial's score.
+
+    Attributes:
+      runs: of each fold or seed, in the same order for every trial.
+      examples: float [n], what each validation example adds to it; None where that is not known. Used where there is
+        a single run.
+    """
+
+    runs: Sequence[float]
+    examples: np.ndarray | None = None
+
+
 def lead(
-    objective: Objective,
-    values: Sequence[float],
-    winner: Sequence[float],
-    second: Sequence[float],
-    paired: tuple[np.ndarray, np.ndarray] | None,
+    objective: Objective, values: Sequence[float], winner: Scored, second: Scored, middle: Scored
 ) -> dict[str, Any]:
     """What the winner's lead over the second, and over the median trial, may owe to luck.
 
     Args:
-      values: of all scored trials. winner, second: of their runs (folds, seeds), in the same order.
-      paired: float [n] each, what every validation example adds to the score of the winner and of the second; None
-        where that is not known. Used where trials have a single run.
+      values: of all scored trials. middle: the trial whose score is the median, or next to it.
 
     Returns:
       over_second {value, low, high, from}, over_median {value, luck}: all so that more is better for the winner; low
@@ -36,30 +45,36 @@ def lead(
       trials would lead their median by, on average; words: the same as a person reads it.
     """
     sign = 1.0 if objective.more else -1.0
-    differences = sign * (np.asarray(winner) - np.asarray(second))
-    low = high = spread = None
-    if len(differences) > 1:
-        source = f"{len(differences)} runs each"
-        spread = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-        reach = float(stats.t.ppf(0.975, len(differences) - 1)) * spread
-        low, high = differences.mean() - reach, differences.mean() + reach
-    elif paired is not None and len(paired[0]):
-        source = f"the same {len(paired[0]):,} validation examples"
-        change = sign * (paired[0] - paired[1])
-        drawn = np.random.default_rng(0).integers(len(change), size=(REPLICATES, len(change)))
-        means = change[drawn].mean(1)
-        spread = float(means.std())
-        low, high = np.quantile(means, [0.025, 0.975])
-    else:
-        source = "nothing: use --repeat or --folds to learn it"
-    over_second = {"value": float(differences.mean()), "low": _number(low), "high": _number(high), "from": source}
+    low, high, _, source = _difference(sign, winner, second)
+    spread = _difference(sign, winner, middle)[2]
+    over_second = {
+        "value": float(sign * (np.mean(winner.runs) - np.mean(second.runs))),
+        "low": low,
+        "high": high,
+        "from": source,
+    }
     over_median = {
-        "value": float(sign * (np.mean(winner) - np.median(values))),
+        "value": float(sign * (np.mean(winner.runs) - np.median(values))),
         # A difference of two trials has √2 times the spread of one.
         "luck": None if spread is None else spread / math.sqrt(2) * largest_of(len(values)),
     }
     found = {"objective": objective.name, "trials": len(values), "over_second": over_second, "over_median": over_median}
     return {**found, "words": _words(found)}
+
+
+def _difference(sign: float, a: Scored, b: Scored) -> tuple[float | None, float | None, float | None, str]:
+    """(low, high) of a 95 % interval for how much better a is than b, the standard error, and what tells it."""
+    if len(a.runs) > 1:
+        change = sign * (np.asarray(a.runs) - np.asarray(b.runs))
+        spread = float(change.std(ddof=1)) / math.sqrt(len(change))
+        reach = float(stats.t.ppf(0.975, len(change) - 1)) * spread
+        return float(change.mean() - reach), float(change.mean() + reach), spread, f"{len(change)} runs each"
+    if a.examples is None or b.examples is None or not len(a.examples):
+        return None, None, None, "nothing: use --repeat or --folds to learn it"
+    change = sign * (a.examples - b.examples)
+    means = change[np.random.default_rng(0).integers(len(change), size=(REPLICATES, len(change)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high), float(means.std()), f"the same {len(change):,} validation examples"
 
 
 def largest_of(n: int) -> float:
@@ -70,18 +85,19 @@ def largest_of(n: int) -> float:
     return float(value)
 
 
-def examples(objective: Objective, a: Path, b: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """What each validation example adds to the scores of two runs, from their validation.npz.
+def examples(objective: Objective, files: Sequence[Path]) -> list[np.ndarray | None]:
+    """What each validation example adds to the score of each run, float [n], from their validation.npz.
 
-    None where the objective is no mean over examples, or they were not validated on the same ones.
+    None where the objective is no mean over examples, or where they were not validated on the examples of the first.
     """
-    one, other = _held(a), _held(b)
-    if one is None or other is None or not np.array_equal(one["labels"], other["labels"]):
-        return None
-    first, second = (_each(objective.name, held["labels"], held["outputs"]) for held in (one, other))
-    if first is None or second is None or not (np.isfinite(first).all() and np.isfinite(second).all()):
-        return None
-    return first, second
+    held = [_held(path) for path in files]
+    first = held[0]
+    found: list[np.ndarray | None] = []
+    for one in held:
+        same = one is not None and first is not None and np.array_equal(one["labels"], first["labels"])
+        added = _each(objective.name, one["labels"], one["outputs"]) if one is not None and same else None
+        found.append(added if added is not None and np.isfinite(added).all() else None)
+    return found
 
 
 def _each(name: str, labels: np.ndarray, outputs: np.ndarray) -> np.ndarray | None:
@@ -106,10 +122,6 @@ def _held(path: Path) -> Mapping[str, np.ndarray] | None:
         return None
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
 def _words(found: Mapping[str, Any]) -> str:
     second, median, name = found["over_second"], found["over_median"], found["objective"]
     text = f"the winner leads the second best by {second['value']:.4g} in {name}"
@@ -118,7 +130,7 @@ def _words(found: Mapping[str, Any]) -> str:
         text += f" (95 % interval {second['low']:.4g} to {second['high']:.4g}, by {second['from']}), {sure}"
     if median["luck"] is not None:
         text += (
-            f"; it leads the median trial by {median['value']:.4g}, of which about "
-            f"{min(median['luck'], max(median['value'], 0)):.4g} is what the best of {found['trials']} equal ones would"
+            f"; it leads the median trial by {median['value']:.4g}, and the best of {found['trials']} trials that are all "
+            f"equally good would lead by about {median['luck']:.4g}"
         )
     return text

@@ -124,12 +124,14 @@ def luck(state: State) -> dict[str, Any] | None:
         return None
     first = state.search.objectives[0]
     values = [trial.scores[first.name] for trial in whole]
-    each = [[state.score(result)[first.name] for result in trial.results] for trial in whole[:2]]
-    paired = None
-    if len(each[0]) == 1:
-        files = [run_folder(state, trial, "") / "validation.npz" for trial in whole[:2]]
-        paired = noise.examples(first, files[0], files[1])
-    return noise.lead(first, values, each[0], each[1], paired)
+    chosen = [whole[0], whole[1], whole[len(whole) // 2]]
+    files = [run_folder(state, trial, "") / "validation.npz" for trial in chosen]
+    added = noise.examples(first, files)
+    scored = [
+        noise.Scored([state.score(result)[first.name] for result in trial.results], each)
+        for trial, each in zip(chosen, added, strict=True)
+    ]
+    return noise.lead(first, values, *scored)
 
 
 def write_hparams(state: State, trial: Trial) -> None:

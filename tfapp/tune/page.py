@@ -76,9 +76,10 @@ def _fronts(state: State, ranked: list[Trial]) -> list[figures.Plot]:
     on_front = set(front_of(state))
     if not on_front:
         return []
+    objectives, marked = state.search.objectives, [trial.id in on_front for trial in ranked]
     return [
-        figures.front(a, b, [[t.scores[a.name], t.scores[b.name]] for t in ranked], [t.id in on_front for t in ranked])
-        for a, b in combinations(state.search.objectives, 2)
+        figures.front(a, b, [[t.scores[a.name], t.scores[b.name]] for t in ranked], marked, len(objectives) == 2)
+        for a, b in combinations(objectives, 2)
     ]
 
 

@@ -152,7 +152,7 @@ class Search:
             for condition in open_.pop() or ():
                 hp.values[condition.name] = condition.values[0]
             self._spaced(hp, base)
-            found.merge([one for one in hp.space if one.name not in given])
+            found.merge([one for one in hp.space if one.name not in given], overwrite=False)
             for scope in hp.inactive_scopes:
                 if scope not in tried:
                     tried.append(scope)

@@ -1,0 +1,222 @@
+"""Whole searches of the small recipe, through the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.tune.searches import SMALL
+from tfapp.cli.main import main
+
+pytestmark = pytest.mark.e2e
+RATE = "learning_rate=log:1e-3..1e-1"
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "trials.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def numbers(run: Path) -> list[dict[str, str]]:
+    with open(run / "metrics.csv", encoding="utf-8", newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def told(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def tuned(folder: Path, *words: str) -> int:
+    return main(["tune", SMALL, *words, "--folder", str(folder)])
+
+
+def test_a_search_leaves_its_trials_its_best_settings_a_finished_run_and_a_page(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "search"
+    words = [RATE, "dropout=choice:0.1,0.3", "fit.epochs=2", "--trials", "2", "--objective", "accuracy", "--json"]
+    assert tuned(folder, *words) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = table(folder)
+    assert [row["status"] for row in rows] == ["finished", "finished"]
+    best = max(rows, key=lambda row: float(row["val_accuracy"]))
+    assert found["best"]["validation"]["val_accuracy"] == float(best["val_accuracy"])
+    assert found["test_looks"] == 1 and 0 <= found["best"]["test"]["accuracy"] <= 1
+    # A trial is an ordinary run that has not seen the test part; the best one is a finished run.
+    trial = folder / best["run"]
+    assert (trial / "plan.yaml").exists() and not (trial / "predictions.npz").exists()
+    assert not (trial / "report.json").exists()
+    assert json.loads((folder / "best" / "report.json").read_text())["evaluation"]["part"] == "test"
+    assert yaml.safe_load((folder / "best.yaml").read_text()) == yaml.safe_load(
+        (folder / "best" / "plan.yaml").read_text()
+    )
+    assert numbers(trial) == numbers(folder / "best")
+    page = (folder / "report.html").read_text()
+    assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
+    assert list((folder / "hparams").glob("0000/events*"))
+    # The same command again does nothing anew.
+    before = (folder / "journal.jsonl").read_bytes()
+    assert tuned(folder, *words) == 0
+    assert (folder / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_trial_that_survives_all_halvings_is_the_ordinary_training_of_its_plan(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    assert tuned(folder, RATE, "fit.epochs=4", "fit.schedule=cosine", "--algorithm", "hyperband") == 0
+    rows = table(folder)
+    survivors = [row for row in rows if row["status"] == "finished" and row["run"] != f"trials/{int(row['trial']):04d}"]
+    assert survivors and any(row["status"] == "paused" for row in rows)
+    run = folder / survivors[0]["run"]
+    assert main(["train", "-c", str(run / "plan.yaml"), "--run", str(tmp_path / "plain")]) == 0
+    assert numbers(run) == numbers(tmp_path / "plain")
+
+
+@pytest.mark.slow
+def test_a_search_killed_at_any_moment_ends_in_the_same_trials(tmp_path: Path) -> None:
+    words = [RATE, "dropout=float:0..0.5", "fit.epochs=30", "fit.checkpoint.every_epochs=5", "--trials", "4"]
+    assert tuned(tmp_path / "whole", *words) == 0
+    folder = tmp_path / "cut"
+    command = [sys.executable, "-m", "tfapp", "tune", SMALL, *words, "--folder", str(folder)]
+    for moment in ("trials/0000/checkpoints/ckpt-*.index", "trials/0002/metrics.csv"):
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _wait_for(folder, moment)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    kept = ["trial", "status", "val_loss", "epochs", "learning_rate", "dropout"]
+    assert [{k: row[k] for k in kept} for row in table(folder)] == [
+        {k: row[k] for k in kept} for row in table(tmp_path / "whole")
+    ]
+    for number in range(4):
+        run = f"trials/{number:04d}"
+        assert numbers(folder / run) == numbers(tmp_path / "whole" / run)
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    command = [sys.executable, "-m", "tfapp", "tune", SMALL, RATE, "fit.epochs=5000", "--folder", str(folder)]
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    _wait_for(folder, "trials/0000/metrics.csv")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on" in said
+    assert json.loads((folder / "trials/0000/run.json").read_text())["status"] == "stopped"
+    assert list((folder / "trials/0000/checkpoints").glob("ckpt-*.index"))
+    assert not _workers(process.pid)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_no_trial(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    command = [sys.executable, "-m", "tfapp", "tune", SMALL, RATE, "fit.epochs=60", "--trials", "4", "--parallel", "2"]
+    process = subprocess.Popen(
+        [*command, "--folder", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for(folder, "trials/0001/metrics.csv")
+    os.kill(_workers(process.pid)[0], signal.SIGKILL)
+    assert process.wait(timeout=240) == 0
+    assert [row["status"] for row in table(folder)] == ["finished"] * 4
+    assert "SIGKILL" in (folder / "journal.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_trials_that_fail_or_diverge_are_told_and_do_not_end_the_search(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        Path(SMALL)
+        .read_text()
+        .replace(
+            "    x = keras.layers.Flatten()(x)",
+            "    if config.dropout > 0.4:\n        raise RuntimeError('too much')\n    x = keras.layers.Flatten()(x)",
+        )
+    )
+    folder = tmp_path / "search"
+    words = ["dropout=choice:0.1,0.5", "learning_rate=choice:1e-2,1e30", "fit.epochs=3", "batch_norm=false"]
+    assert main(["tune", str(own), *words, "--algorithm", "grid", "--folder", str(folder)]) == 0
+    ended = {(float(row["dropout"]), float(row["learning_rate"])): row for row in table(folder)}
+    assert ended[0.1, 0.01]["status"] == "finished"
+    assert ended[0.1, 1e30]["status"] == "diverged"
+    assert ended[0.5, 0.01]["status"] == "failed" and "too much" in ended[0.5, 0.01]["reason"]
+    journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    # Tried once more.
+    assert sum("failed" in event for event in journal) == 4
+
+
+@pytest.mark.slow
+def test_an_objective_that_the_run_does_not_produce_is_refused_before_a_trial(tmp_path: Path, capsys) -> None:
+    assert tuned(tmp_path / "search", RATE, "--objective", "acuracy") == 2
+    assert "did you mean 'accuracy'" in capsys.readouterr().err
+    assert not (tmp_path / "search" / "trials").exists()
+
+
+@pytest.mark.slow
+def test_the_same_search_twice_gives_the_same_trials_and_scores(tmp_path: Path) -> None:
+    words = [RATE, "dropout=float:0..0.5", "--trials", "4", "--seed", "5", "--folds", "2"]
+    for name in ("a", "b"):
+        assert tuned(tmp_path / name, *words) == 0
+    assert told(table(tmp_path / "a")) == told(table(tmp_path / "b"))
+    assert json.loads((tmp_path / "a" / "best" / "report.json").read_text())["plan"]["config"]["split"]["folds"] is None
+
+
+@pytest.mark.slow
+def test_fifty_trials_take_no_more_memory_than_ten(tmp_path: Path) -> None:
+    import psutil
+
+    folder = tmp_path / "search"
+    command = [
+        sys.executable,
+        "-m",
+        "tfapp",
+        "tune",
+        SMALL,
+        RATE,
+        "fit.epochs=1",
+        "--trials",
+        "50",
+        "--algorithm",
+        "random",
+    ]
+    process = subprocess.Popen(
+        [*command, "--folder", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    held: dict[int, int] = {}
+    while process.poll() is None:
+        done = len(list(folder.glob("trials/*/validation.npz")))
+        for pid in _workers(process.pid):
+            held[done] = psutil.Process(pid).memory_info().rss
+        time.sleep(0.2)
+    assert process.returncode == 0
+    early = max(size for done, size in held.items() if 5 <= done <= 10)
+    late = max(size for done, size in held.items() if done >= 45)
+    assert late < early + 60e6
+
+
+def _wait_for(folder: Path, pattern: str, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < until, f"no {pattern}"
+        time.sleep(0.05)
+
+
+def _workers(parent: int) -> list[int]:
+    """The processes that run trials for this one."""
+    import psutil
+
+    try:
+        children = psutil.Process(parent).children(recursive=True)
+        return [child.pid for child in children if "tfapp.tune.worker" in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
