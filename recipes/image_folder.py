@@ -192,3 +192,13 @@ def training(config, data):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
     )
+
+
+def space(hp, config):
+    return config.model_copy(
+        update={
+            "filters": hp.Choice("filters", [8, 16, 32]),
+            "dropout": hp.Float("dropout", 0.1, 0.6),
+            "learning_rate": hp.Float("learning_rate", 3e-4, 5e-3, sampling="log"),
+        }
+    )

@@ -18,6 +18,7 @@ from tfapp import report as pages
 from tfapp.data.examples import Data
 from tfapp.errors import Missing
 from tfapp.evaluate import latency
+from tfapp.plan import Plan
 from tfapp.run import Run, now, write_text, writing
 
 if TYPE_CHECKING:
@@ -34,32 +35,37 @@ def shipped(run: Run, recipe: ModuleType, job: Job, trained: Trained) -> dict[st
 
 def report(run: Run, recipe: ModuleType, job: Job, trained: Trained, model: keras.Model) -> dict[str, Any]:
     """Measure the exported model and write report.json and report.html; returns the report."""
+    training = {
+        "seconds": round(trained.seconds, 2),
+        "history": trained.history,
+        "best_epoch": trained.best_epoch,
+        "model": layers(job.model),
+    }
+    return publish(run, {**measured(run, recipe, job.plan, job.data), **training})
+
+
+def measured(run: Run, recipe: ModuleType, plan: Plan, data: Data) -> dict[str, Any]:
+    """All of a report that the model as exported into the run tells, whatever trained it."""
     about = inspect.cleandoc(recipe.__doc__ or "")
     call = export.load(run.folder)
-    measured = evaluate(call, job.data, run)
-    whole = {
+    return {
         "schema": 1,
-        "recipe": Path(job.plan.recipe).stem,
+        "recipe": Path(plan.recipe).stem,
         "title": about.partition("\n")[0],
         "about": about.partition("\n\n")[0].removeprefix(about.partition("\n")[0]).strip(),
         "status": "finished",
         "started": run.read("run.json").get("started", now()),
-        "seconds": round(trained.seconds, 2),
-        "task": job.data.task,
-        "classes": list(job.data.classes),
-        "target": job.data.target,
-        "kind": job.data.kind,
-        "data": summary(job.data),
-        "history": trained.history,
-        "best_epoch": trained.best_epoch,
-        **measured,
-        "model": layers(job.model),
+        "task": data.task,
+        "classes": list(data.classes),
+        "target": data.target,
+        "kind": data.kind,
+        "data": summary(data),
+        **evaluate(call, data, run),
         "sizes": {"savedmodel": latency.size(run.file("model")), "keras": latency.size(run.file("model.keras"))},
-        "latency": {"savedmodel": speed(call, job.data)},
-        "plan": job.plan.model_dump(mode="json"),
+        "latency": {"savedmodel": speed(call, data)},
+        "plan": plan.model_dump(mode="json"),
         "environment": environment.describe(),
     }
-    return publish(run, whole)
 
 
 def publish(run: Run, whole: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ VERBS = {
     "plan": "Measure what a plan would cost: memory, time, disk.",
     "train": "Train a recipe to a finished, measured, exported run.",
     "tune": "Search a recipe's settings; go on where it was stopped.",
+    "auto": "Make a model of raw data, within a given time.",
     "launch": "Train with many workers, started again when one dies.",
     "verify-resume": "Check that a killed training ends in the same bits.",
     "evaluate": "Measure a run again, on its own test data or on yours.",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import click
 
 from tfapp.cli import asking, showing
 from tfapp.errors import Interrupted, Usage
+from tfapp.launch import places
+from tfapp.launch.places import SSH, Ssh
 from tfapp.tune import oracles
 
 TRIALS = 20
@@ -30,6 +34,8 @@ TRIALS = 20
 @click.option("--repeat", type=click.IntRange(2), help="Score by the mean over so many seeds.")
 @click.option("--parallel", type=click.IntRange(1), default=1, help="Trials at once; they share cores and GPUs.")
 @click.option("--hosts", metavar="A,B,…", help="A trial at a time on each of these hosts, through ssh.")
+@click.option("--ssh", metavar="COMMAND", help=f"The ssh command (default: {shlex.join(SSH)}).")
+@click.option("--python", default=sys.executable, help="The interpreter on the hosts (default: the path of this one).")
 @click.option("--folder", type=click.Path(path_type=Path), help="The search's folder (default: under runs/tune/).")
 @click.option("--fresh", is_flag=True, help="Set a search that is there aside (nothing is deleted) and begin anew.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
@@ -46,6 +52,8 @@ def command(
     repeat,
     parallel,
     hosts,
+    ssh,
+    python,
     folder,
     fresh,
     as_json,
@@ -62,11 +70,10 @@ def command(
       tfapp train -c runs/tune/…/best.yaml
     """
     from tfapp import run as runs
-    from tfapp.launch import places
     from tfapp.tune import search as searches
     from tfapp.tune import space
 
-    seconds = parse_budget(budget)
+    seconds = None if budget is None else parse_budget(budget)
     params, plain = space.parse(words)
     recipe, module, own, asked = asking.layers(plain, files, None, None)
     search = searches.ask(
@@ -77,6 +84,7 @@ def command(
             "--parallel is for this machine, --hosts for others\nname a host twice for two trials at once on it"
         )
     where = places.on_hosts(hosts.split(",")) if hosts is not None else places.here(parallel)
+    reach = Ssh(tuple(shlex.split(ssh)) if ssh else SSH, python)
     folder = folder or searches.place(search)
     searches.begin(folder, search, fresh)
     if trials is None and seconds is None and algorithm not in ("grid", "hyperband"):
@@ -86,7 +94,7 @@ def command(
         from tfapp.tune import go
 
         try:
-            found, report = go.search(search, folder, where, trials, seconds, asking.say)
+            found, report = go.search(search, folder, where, reach, trials, seconds, asking.say)
         except KeyboardInterrupt:
             raise Interrupted("stopped; running trials have checkpoints, and the same command goes on") from None
     if as_json:
@@ -97,14 +105,12 @@ def command(
         click.echo(line)
 
 
-def parse_budget(text: str | None) -> float | None:
-    """Seconds of a time such as 90s, 30m, 1.5h; None stays None.
+def parse_budget(text: str) -> float:
+    """Seconds of a time such as 90s, 30m, 1.5h; without a letter it is minutes.
 
     Raises:
       Usage: it is none.
     """
-    if text is None:
-        return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text.strip())
     seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, None: 60}[found[2]] if found else 0.0
     if not seconds:

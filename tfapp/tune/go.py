@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfapp import environment
-from tfapp.launch.places import Place
+from tfapp.launch.places import Place, Ssh
 from tfapp.report import words
 from tfapp.runtime import import_tensorflow
 from tfapp.tune import drive, objective, outcome, table
@@ -26,6 +26,7 @@ def search(
     search: Search,
     folder: Path,
     places: Sequence[Place],
+    ssh: Ssh,
     trials: int | None,
     seconds: float | None,
     say: Callable[[str], None],
@@ -33,7 +34,8 @@ def search(
     """Search, ship the winner, write what was found; returns (`outcome.summary`, the report of the winner's run).
 
     Args:
-      folder: opened by `search.begin` and held. places: one for each trial at a time. trials: in all; None: as many as
+      folder: opened by `search.begin` and held. places: one for each trial at a time; on hosts, reached by ssh,
+      the folder and the data have the same paths. trials: in all; None: as many as
       the algorithm has. seconds: for everything; None: as long as it takes.
 
     Raises:
@@ -42,7 +44,7 @@ def search(
     """
     began = time.monotonic()
     until = None if seconds is None else began + seconds - min(KEPT, seconds / 3)
-    with Workers(places, folder / "logs") as workers:
+    with Workers(places, folder / "logs", ssh) as workers:
         workers.all[0].ask({"describe": search.plan({}).model_dump(mode="json")})
         import_tensorflow()  # Here, while the first worker does the same: Keras Tuner needs it.
         described = workers.first_answer()
@@ -53,7 +55,7 @@ def search(
             say(f"going on: {len(state.ended())} trials have ended, {len(state.running())} were running")
         limits = Limits(trials, until)
         with table.Screen(limits) as screen:
-            whole = drive.search(state, workers, limits, _Recorder(state, screen).show)
+            whole = drive.search(state, workers, limits, Recorder(state, screen).show)
         outcome.write_tables(state)
         if not whole:
             say("the time is up: running trials have checkpoints, and the same command goes on with them")
@@ -65,7 +67,7 @@ def search(
     return found, report
 
 
-class _Recorder:
+class Recorder:
     """Keeps the files of a search up to date while it is shown."""
 
     def __init__(self, state: State, screen: table.Screen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Journal:
         return events
 
     def add(self, **event: Any) -> dict[str, Any]:
-        """Write an event and have it on disk; returns it."""
+        """Write an event with its time (Unix, seconds) and have it on disk; returns it."""
+        event["at"] = round(time.time(), 3)
         with open(self._path, "ab") as file:
             file.write(json.dumps(event).encode() + b"\n")
             file.flush()

@@ -204,8 +204,11 @@ def ask(
         recipe, module, tuple(layers), tuple(params), algorithm, wanted, seed, stopper.parse(stop), folds, repeat
     )
     oracles.check(algorithm, wanted, search.plan({}).fit.epochs)
-    if search.stopper is not None and wanted[0].is_cost:
-        raise Refused(f"--stopper goes by a number of every epoch, and {wanted[0].name} is none\nleave it out")
+    costs = [one.name for one in wanted if one.is_cost]
+    if search.stopper is not None and costs:
+        raise Refused(
+            f"--stopper ends trials by a number of every epoch, before {costs[0]} is measured\nleave one of the two out"
+        )
     if search.stopper is not None and algorithm == "hyperband":
         raise Refused("--stopper with --algorithm hyperband, which ends trials by itself\nleave the stopper out")
     if folds > 1:

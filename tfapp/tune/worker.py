@@ -7,6 +7,8 @@ ends at once when whoever asks has gone: a run goes on from its checkpoint whene
     {"train": {plan, folder, until, costs}} → {"epochs": [{…}]} after each, answered by {"pause": reason or null}; then
                                               {"ended": finished | paused | diverged | failed | stopped, …}
     {"ship": {plan, folder}}                → {"report": {…}} of the exported model, test part included
+    {"export": {plan, folder}}              → {"seconds": …}; the same without looking at the test part
+    {"combine": {plan, members, folder}}    → {"report": {…}} of the mean of exported models, [[folder, weight], …]
     {"halt": true}                          → while it trains: write a checkpoint; {"ended": "stopped"}
     {"stop": true}                          → at any time: write a checkpoint and end the process
 """
@@ -115,7 +117,10 @@ def _answered(what: str, about: Any, tell: Tell, questions: queue.Queue[dict[str
             return describe(*_loaded(about))
         if what == "ship":
             return {"report": ship(*_loaded(about["plan"]), Path(about["folder"]))}
-
+        if what == "export":
+            return {"seconds": export_only(*_loaded(about["plan"]), Path(about["folder"]))}
+        if what == "combine":
+            return {"report": combine(*_loaded(about["plan"]), about["members"], Path(about["folder"]))}
         told = 0
 
         def watch(rows: Sequence[Mapping[str, float]]) -> str | None:
@@ -127,7 +132,8 @@ def _answered(what: str, about: Any, tell: Tell, questions: queue.Queue[dict[str
             return questions.get()["pause"]
 
         return train(*_loaded(about["plan"]), Path(about["folder"]), watch, about["until"], about["costs"])
-    except errors.Preempted as stopped:
+    except (errors.Preempted, SystemExit) as stopped:
+        # In a training or, before and after it, wherever the signal came.
         return {"ended": "stopped", "reason": str(stopped)}
     except errors.Expected as error:
         return {"ended": "failed", "reason": str(error), "error": type(error).__name__}
@@ -248,6 +254,38 @@ def ship(plan: Plan, module: ModuleType, digest: str, folder: Path) -> dict[str,
     from tfapp.train import train
 
     return train(plan, module, runs.begin(folder, plan, digest), _silent)
+
+
+def export_only(plan: Plan, module: ModuleType, digest: str, folder: Path) -> float:
+    """Train what is left of a run and export its model; returns the seconds of its training."""
+    from tfapp import export
+    from tfapp import run as runs
+    from tfapp.train import train
+
+    def finish(run: Run, recipe: ModuleType, job: Job, trained: Trained) -> dict[str, Any]:
+        export.save(export.whole(job.preprocess, trained.model, job.data.task), run.folder)
+        return {"seconds": trained.seconds}
+
+    return train(plan, module, runs.begin(folder, plan, digest), _silent, lambda rows: None, finish)["seconds"]
+
+
+def combine(
+    plan: Plan, module: ModuleType, digest: str, members: Sequence[tuple[str, float]], folder: Path
+) -> dict[str, Any]:
+    """Make one model of exported ones, from raw features to the weighted mean of their answers, and measure it."""
+    from tfapp import export, worth
+    from tfapp import run as runs
+    from tfapp.tune import ensemble
+
+    run = runs.begin(folder, plan, digest)
+    with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(module):
+        data = recipes.data(module, plan.config)
+        run.describe(data)
+        model = ensemble.joined([(export.load_keras(Path(path, "model.keras")), weight) for path, weight in members])
+        export.save(model, folder)
+        told = [{"model": Path(path).name, "weight": weight} for path, weight in members]
+        report = worth.measured(run, module, plan, data)
+        return worth.publish(run, {**report, "ensemble": told, "model": worth.layers(model)})
 
 
 if __name__ == "__main__":

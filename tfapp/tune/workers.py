@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -123,10 +123,10 @@ class Worker:
     def halt(self) -> None:
         """Have it write a checkpoint of what it trains, and wait for whatever is next; only while it trains."""
         self.ask({"halt": True})
-        until = time.monotonic() + GRACE
         while (told := self.read()) is not None and "ended" not in told:
-            if time.monotonic() > until:
-                break
+            pass
+        if told is None:
+            self.gone()
 
     def end(self, until: float) -> None:
         """Wait for it to end until a moment of time.monotonic(), then end it."""
@@ -148,8 +148,7 @@ class Workers:
       places: one a worker. folder: for their logs. ssh: how hosts are reached.
     """
 
-    def __init__(self, places: Sequence[Place], folder: Path, ssh: Ssh | None = None):
-        ssh = ssh or Ssh()
+    def __init__(self, places: Sequence[Place], folder: Path, ssh: Ssh):
         folder.mkdir(parents=True, exist_ok=True)
         self.all = [Worker(place, folder / f"worker-{number}.log", ssh) for number, place in enumerate(places)]
 
@@ -184,6 +183,13 @@ class Workers:
         """The first worker's only answer to a question; raises as `first_answer`."""
         self.all[0].ask(question)
         return self.first_answer()
+
+    def train(self, plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """Train a run on the first worker to its end, as a trial without anything to stop it; raises as `first_answer`."""
+        self.all[0].ask({"train": {"plan": plan, "folder": str(folder.absolute()), "until": None, "costs": []}})
+        while "epochs" in (answer := self.first_answer()):
+            self.all[0].ask({"pause": None})
+        return answer
 
     def first_answer(self) -> dict[str, Any]:
         """What the first worker answers to what it was asked.
