@@ -116,3 +116,26 @@ def test_a_host_that_is_not_there_is_one_clear_message(tmp_path: Path) -> None:
         told, _ = job.communicate(timeout=60)
     assert job.returncode == 1
     assert "is lost: ssh ended with" in told and "onnection refused" in told
+
+
+def test_a_search_runs_its_trials_on_hosts(ssh: str, tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    command = [
+        sys.executable,
+        "-m",
+        "tfapp",
+        "tune",
+        SMALL,
+        "dropout=float:0..0.5",
+        "--trials",
+        "4",
+        "--folder",
+        str(folder),
+    ]
+    told = subprocess.run(
+        [*command, "--hosts", "127.0.0.1,localhost", "--ssh", ssh], check=False, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    rows = (folder / "trials.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[1] for row in rows] == ["finished"] * 4
+    assert (folder / "best" / "report.json").exists()

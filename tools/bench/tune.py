@@ -22,7 +22,7 @@ FIXED = ["learning_rate=float:0.0019..0.0021", "--algorithm", "random"]
 
 def main() -> None:
     what, *words = sys.argv[1:] or ["help"]
-    {"quality": quality, "overhead": overhead, "memory": memory, "parallel": parallel}[what](*words)
+    {"quality": quality, "auto": auto, "overhead": overhead, "memory": memory, "parallel": parallel}[what](*words)
 
 
 def quality(shared: str, trials: str = "30", seeds: str = "5") -> None:
@@ -45,6 +45,29 @@ def quality(shared: str, trials: str = "30", seeds: str = "5") -> None:
                 f"{name:8} {algorithm:10} median {statistics.median(best):.5f}  {' '.join(f'{one:.5f}' for one in best)}",
                 flush=True,
             )
+
+
+def auto(shared: str, budget: str = "10m") -> None:
+    """What `tfapp auto` makes of the Adult census in a given time, on unseen rows."""
+    folder = Path("runs/bench-tune/auto")
+    words = [
+        "auto",
+        f"{shared}/adult/adult.csv",
+        "--target",
+        "income-per-year",
+        "--budget",
+        budget,
+        "--fresh",
+        "--json",
+    ]
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "tfapp", *words, "--folder", str(folder)], check=True, capture_output=True
+    )
+    score = json.loads(done.stdout)["scores"]["roc_auc"]
+    print(
+        f"test ROC-AUC {score['value']:.4f} ({score['low']:.4f} to {score['high']:.4f}) in {time.monotonic() - began:.0f} s"
+    )
 
 
 def _searched(words: list[str], name: str) -> float:
