@@ -66,6 +66,9 @@ def main() -> None:
                 continue  # Meant for a training that had ended by itself.
             tell(_answered(what, about, tell, questions))
             forget()
+            if not gc.get_freeze_count():
+                # What is loaded by now stays: the collector, called after each trial, need not look at it again.
+                gc.freeze()
     finally:
         answers.close()
 
