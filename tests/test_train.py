@@ -29,6 +29,8 @@ EVERYTHING = [
     "fit.epochs=4",
 ]
 
+PRESSED = ["average=0.6", "prune=0.6", "prune.end=0.3", "cluster=8", "cluster.begin=0.4"]
+
 pytestmark = pytest.mark.e2e
 
 
@@ -159,7 +161,9 @@ def test_validate_describes_and_trains_nothing(runs_root: Path, capsys) -> None:
     assert not runs_root.exists()
 
 
-@pytest.mark.parametrize("words", [[], EVERYTHING], ids=["plain", "with everything"])
+@pytest.mark.parametrize(
+    "words", [[], EVERYTHING, PRESSED, ["quantize=true"]], ids=["plain", "with everything", "pressed", "rounded"]
+)
 @pytest.mark.parametrize("stop_at", [2, 4, 6])
 def test_a_training_stopped_and_gone_on_with_is_the_same_to_the_bit(tmp_path, monkeypatch, words, stop_at) -> None:
     from tfapp.errors import Preempted

@@ -30,9 +30,14 @@ def whole(preprocess: Preprocess, model: keras.Model, task: str) -> keras.Model:
 
 
 def save(model: keras.Model, folder: Path) -> None:
-    """Write `model/` (SavedModel with the signature serving_default) and `model.keras` into a run's folder."""
+    """Write `model/` (SavedModel with the signature serving_default) and `model.keras` into a run's folder.
+
+    A model that TF-MOT made round has no `model.keras`: Keras would write it, and could not load it.
+    """
     with writing_folder(folder / "model") as aside:
         saved_model(model, aside)
+    if any(hasattr(layer, "quantize_config") for layer in model._flatten_layers()):
+        return
     with writing(folder / "model.keras") as file:
         # Keras looks at the name's ending to choose the format, so it gets a name of its own.
         aside = folder / ".model.part.keras"
@@ -104,6 +109,11 @@ def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
         with writing(path) as file:
             file.write(content)
     elif kind == "keras":
+        if run.rounds:
+            raise Refused(
+                f"{run.folder} was trained with quantize, and such a model has no .keras form\n"
+                "export it with --format tflite or savedmodel"
+            )
         model = load_keras(run.file("model.keras"))
         with writing(path) as file:
             file.write(run.file("model.keras").read_bytes())
@@ -173,6 +183,18 @@ def load_saved(path: Path) -> Any:
     inputs = {_feature(argument): spec for argument, spec in serve.structured_input_signature[1].items()}
     call.inputs = inputs["inputs"] if list(inputs) == ["inputs"] else inputs  # type: ignore[attr-defined]
     return call
+
+
+def variables(path: Path) -> Any:
+    """The reader of a SavedModel's variables, as `tf.train.load_checkpoint` gives it.
+
+    Raises:
+      Failed: it cannot be read.
+    """
+    try:
+        return tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    except Exception as error:  # noqa: BLE001, as a damaged file can make its reader raise anything
+        raise _unreadable(path, error) from error
 
 
 def predict(call: Any, examples: Examples, batch_size: int = 256) -> np.ndarray:

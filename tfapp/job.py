@@ -44,6 +44,8 @@ class Job:
       bind: what is done to the compiled model before it trains, in this order.
       callbacks: what features add, in the order in which it is called.
       unwrap: what makes the trained model plain again, called in reverse order.
+      settled: the step from which the model is what it is to be; no epoch that ends before can be the best.
+      notes: what features have to say before training.
     """
 
     plan: Plan
@@ -59,6 +61,14 @@ class Job:
     bind: tuple[Callable[[keras.Model], None], ...] = ()
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     unwrap: tuple[Callable[[keras.Model], keras.Model], ...] = ()
+    settled: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch, from 0, that can be the best: it ends with the model settled, or is the last."""
+        last = math.ceil(self.total_steps / len(self.train)) - 1
+        return min(last, max(0, math.ceil(self.settled / len(self.train)) - 1))
 
     @property
     def total_steps(self) -> int:
@@ -249,3 +259,5 @@ def announce(job: Job, say: Callable[[str], None]) -> None:
         f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {size} "
         f"({replicas}{parts}), {len(job.train)} steps an epoch, {job.total_steps:,} steps at most"
     )
+    for note in job.notes:
+        say(note)

@@ -78,7 +78,13 @@ class Run:
     @property
     def lacking(self) -> list[str]:
         """What a finished run has and this one has not, or has lost."""
-        return [name for name in ("data.json", "model", "model.keras", "report.json") if not self.file(name).exists()]
+        promised = ["data.json", "model", *([] if self.rounds else ["model.keras"]), "report.json"]
+        return [name for name in promised if not self.file(name).exists()]
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the model was trained with quantisation, so that its deliverable is a TFLite file."""
+        return bool(self.plan().get("quantize"))
 
     def describe(self, data: Data) -> None:
         """Write data.json, which is all that reading new files needs, and dropped.csv, which names what was left out."""

@@ -47,7 +47,11 @@ def report(run: Run, recipe: ModuleType, job: Job, trained: Trained, model: kera
         "best_epoch": trained.best_epoch,
         **measured,
         "model": layers(job.model),
-        "sizes": {"savedmodel": latency.size(run.file("model")), "keras": latency.size(run.file("model.keras"))},
+        "sizes": {
+            form: latency.size(run.file(name))
+            for form, name in (("savedmodel", "model"), ("keras", "model.keras"))
+            if run.file(name).exists()
+        },
         "latency": {"savedmodel": speed(call, job.data)},
         "plan": job.plan.model_dump(mode="json"),
         "environment": environment.describe(),

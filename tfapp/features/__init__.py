@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tfapp.features.average import Average
+from tfapp.features.cluster import Cluster
+from tfapp.features.prune import Prune
+from tfapp.features.quantize import Quantize
 from tfapp.features.regularize import Regularize
+from tfapp.features.start import Start
 from tfapp.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 class Features(Settings):
     """Every feature, in the order in which they are applied; none is on unless its section is given."""
 
+    start: Start | None = Field(None, description="go on from another run's weights")
+    quantize: Quantize | None = Field(None, description="quantisation-aware training, 8 bits")
+    prune: Prune | None = Field(None, description="zeros in place of the smallest weights")
+    cluster: Cluster | None = Field(None, description="few values for many weights")
     regularize: Regularize | None = Field(None, description="L1, L2, weight decay, label smoothing")
     average: Average | None = Field(None, description="moving average of the weights")
 
