@@ -43,6 +43,7 @@ SHOWN = frozenset(
         "model",
         "sizes",
         "latency",
+        "compression",
         "plan",
         "environment",
     ]
@@ -233,6 +234,14 @@ def _cost(report: Report) -> Section | None:
     return Section("cost", "Size and latency", fill("cost.html", {"sizes": sizes, "latency": latency}))
 
 
+def _compression(report: Report) -> Section | None:
+    compression = report.get("compression") or {}
+    if not compression:
+        return None
+    values = {"compression": compression, "score": compression["score"]}
+    return Section("compression", "Compression", fill("compression.html", values))
+
+
 def _data(report: Report) -> Section | None:
     data = report.get("data") or {}
     if not data:
@@ -279,6 +288,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     _mistakes,
     _language,
     _cost,
+    _compression,
     _data,
     _model,
     _plan,
