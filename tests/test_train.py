@@ -266,12 +266,21 @@ def cluster_of(count: int, words: list[str]) -> list[subprocess.Popen[str]]:
     ]
 
 
-def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        pytest.param(PRESSED, marks=pytest.mark.slow),
+        pytest.param(["quantize=true"], marks=pytest.mark.slow),
+    ],
+    ids=["plain", "pressed", "rounded"],
+)
+def test_two_workers_train_what_one_does(tmp_path: Path, words: list[str]) -> None:
     """Real processes under MultiWorkerMirroredStrategy on loopback."""
-    workers = cluster_of(2, ["train", SMALL, "--run", str(tmp_path / "two")])
+    workers = cluster_of(2, ["train", SMALL, *words, "--run", str(tmp_path / "two")])
     told = [worker.communicate(timeout=200)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], told
-    assert main(["train", SMALL, "--run", str(tmp_path / "one")]) == 0
+    assert main(["train", SMALL, *words, "--run", str(tmp_path / "one")]) == 0
     one, two = (np.load(tmp_path / name / "predictions.npz")["outputs"] for name in ("one", "two"))
     np.testing.assert_allclose(one, two, atol=1e-5)
 

@@ -20,19 +20,20 @@ class Shared(tf.Module):
 
     Attributes:
       weight: the kernel, float32 of any shape.
-      cluster: uint8 of the kernel's shape: which cluster each weight belongs to; 0 is the cluster of zeros.
+      cluster: int32 of the kernel's shape: which cluster each weight belongs to; 0 is the cluster of zeros.
       on: whether the weights are clustered yet.
     """
 
     def __init__(self, weight: Any):
         super().__init__()
         self.weight = weight
-        self.cluster = tf.Variable(tf.zeros(weight.shape, tf.uint8), trainable=False, name="cluster")
+        # Not uint8: what workers begin with is broadcast, and collectives have no such type.
+        self.cluster = tf.Variable(tf.zeros(weight.shape, tf.int32), trainable=False, name="cluster")
         self.on = tf.Variable(False, trainable=False, name="on")
 
     def law(self, step: tf.Tensor, before: tf.Tensor, now: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
         """The law by which the weights of one cluster are equal (see `hold`)."""
-        on, cluster = tf.identity(self.on), tf.cast(self.cluster, tf.int32)
+        on, cluster = tf.identity(self.on), tf.identity(self.cluster)
         return lambda weight: tf.cond(on, lambda: _as_one(weight, cluster), lambda: weight)
 
     def fit(self, clusters: int, seed: int) -> np.ndarray:
@@ -45,7 +46,7 @@ class Shared(tf.Module):
 
     def hold(self, cluster: np.ndarray) -> None:
         """From now on the weights of one cluster (int, of the weights' shape, at most 255; 0: of the zeros) move as one."""
-        self.cluster.assign(cluster.astype(np.uint8))
+        self.cluster.assign(cluster.astype(np.int32))
         self.on.assign(True)
 
 
