@@ -91,10 +91,11 @@ def model(config, inputs, data):
     x = x + keras.layers.Embedding(inputs.shape[1], config.embedding, name="places")(place)
     x = keras.layers.Dense(config.units, name="widen")(x)
     there = tf.not_equal(inputs, 0)
+    seen = tf.expand_dims(there, 1)
     attends = several(attention, config, config.share in ("attention", "all"))
     thinks = several(ffn, config, config.share in ("ffn", "all"))
     for attend, think in zip(attends, thinks, strict=True):
-        x = think(attend(x, tf.expand_dims(there, 1)))
+        x = think(attend(x, seen))
     x = mean(keras.layers.LayerNormalization(name="last_norm")(x), there)
     return keras.Model(inputs, keras.layers.Dense(data.outputs, name="logits")(x))
 
@@ -111,9 +112,9 @@ def attention(config):
     look = keras.layers.MultiHeadAttention(config.heads, config.units // config.heads)
     drop = keras.layers.Dropout(config.dropout)
 
-    def applied(x, there):
+    def applied(x, seen):
         y = norm(x)
-        return x + drop(look(y, y, attention_mask=there))
+        return x + drop(look(y, y, attention_mask=seen))
 
     return applied
 

@@ -215,6 +215,14 @@ def test_a_validated_plan_is_described_with_its_memory() -> None:
     assert "parameters: 251 (243 trainable)" in text and "the plan is sound" in text
 
 
+def test_a_layer_that_is_called_twice_keeps_two_outputs() -> None:
+    def twice(config, inputs, data):
+        dense = keras.layers.Dense(1)
+        return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(dense(dense(inputs)))))
+
+    assert validate.describe(made(model=twice))["memory"]["activations"] == (36 + 36 + 36 + 36 + 3) * 16 * 4
+
+
 def test_the_description_of_several_replicas_is_of_one() -> None:
     found = validate.describe(replace(made(), machine=Machine(None, 2)))
     assert found["batch"]["per_replica"] == 8 and found["batch"]["inputs"] is None
