@@ -3,7 +3,7 @@
 Run:    tfapp train efficientnet folder=path/to/images
         tfapp train efficientnet folder=path/to/images phi=2
         tfapp train efficientnet csv=images.csv phi=-1 base=32 stride=1
-Cost:   three minutes on two cores for 2,000 images at phi=0, about 1.9 times as much for each 1 more
+Cost:   three minutes on two cores for 2,000 images at phi=0, and 1.5 to 2 times as much for each phi more
 Score:  at least 0.97 test accuracy on 2,062 photographs of hand signs for the ten digits
 Data:   JPEG, PNG, GIF or BMP files of any size and orientation: cat/1.jpg, dog/2.jpg, …; folders train/ and test/
         (and validation/) of class folders, or a column `split` in the CSV, are respected

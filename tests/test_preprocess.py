@@ -113,7 +113,7 @@ def word(shape: tuple[int, ...] = ()) -> Any:
     [
         (
             lambda: keras.Model({"x": (x := keras.Input((2,), name="x"))}, keras.layers.Dense(1)(x)),
-            r"does not take the features of one example, {x: float32 \[1\], word: string \[\]}: .*\nbegin it in keras.Input",
+            r"does not take the features of one example, {word: string \[\], x: float32 \[1\]}: .*\nbegin it in keras.Input",
         ),
         (lambda: keras.Model(x := keras.Input((1,), name="y"), x), "does not take the features of one example"),
         (lambda: keras.Model({"x": (x := keras.Input((1,), name="x"))}, [x, x]), "gives list of 2 for a batch of one"),

@@ -125,7 +125,7 @@ def example(examples: Examples) -> Any:
 def in_words(features: Any) -> str:
     """What one or more features look like, as «float32 [28, 28, 1]»."""
     if isinstance(features, Mapping):
-        return "{" + ", ".join(f"{name}: {in_words(one)}" for name, one in features.items()) + "}"
+        return "{" + ", ".join(f"{name}: {in_words(one)}" for name, one in sorted(features.items())) + "}"
     if isinstance(features, list | tuple):
         return f"{type(features).__name__} of {len(features)}"
     if not isinstance(features, tf.Tensor):

@@ -17,23 +17,8 @@ from tfapp.errors import Missing
 from tfapp.job import on_one_device
 
 DOCS = Path(__file__).parents[2] / "docs/compress.md"
-WORDS = {"sport": ["goal", "match", "team", "coach", "won"], "money": ["stock", "bank", "price", "market", "fell"]}
 IDS = np.array([[2, 3, 4, 5, 0, 0, 0], [5, 6, 7, 8, 9, 2, 3]])
 SHARES = ["none", "attention", "ffn", "all"]
-
-
-@pytest.fixture
-def news(tmp_path):
-    """300 headlines of two classes, with words of their own and common ones."""
-    random = np.random.default_rng(0)
-    lines = ["text,label"]
-    for row in range(300):
-        label = ["sport", "money"][row % 2]
-        words = [*random.choice(WORDS[label], 2), *random.choice(["the", "a", "of", "in", "on", "at"], 4)]
-        lines.append(" ".join(random.permutation(words)) + f" {row},{label}")
-    path = tmp_path / "news.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
 
 
 def small(news, **settings):

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ["strategies"])
 def test_a_picture_is_what_its_script_draws(name: str, tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / f"tools/figures/{name}.py", tmp_path / "drawn.svg"], check=True)
