@@ -87,7 +87,8 @@ def augment(config):
         random = tf.random.stateless_uniform([6], seed, -1, 1)
         pixels, image = image, tf.cast(image, tf.float32)
         if strength.shift or strength.rotation or strength.zoom:
-            image = moved(image, random, strength)
+            angle, scale = math.radians(strength.rotation) * random[0], 1 + strength.zoom * random[1]
+            image = images.moved(image, strength.shift * random[2:4], angle, scale)
         if strength.flip:
             image = tf.where(random[4] > 0, tf.reverse(image, [1]), image)
         if strength.brightness:
@@ -95,25 +96,6 @@ def augment(config):
         return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), pixels.dtype)
 
     return changed
-
-
-def moved(image, random, strength):
-    """A float image shifted, turned and scaled about its middle, all at once; the outermost pixels go on outside."""
-    height, width, _ = image.shape
-    angle = random[0] * math.radians(strength.rotation)
-    scale = 1 + strength.zoom * random[1]
-    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
-    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
-    shift_x = middle_x - cos * middle_x + sin * middle_y + strength.shift * width * random[2]
-    shift_y = middle_y - sin * middle_x - cos * middle_y + strength.shift * height * random[3]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=tf.stack([cos, -sin, shift_x, sin, cos, shift_y, 0.0, 0.0])[None],
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )[0]
 
 
 def preprocess(config, data):

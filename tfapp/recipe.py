@@ -195,12 +195,12 @@ def at_work(module: ModuleType) -> Iterator[None]:
         if line is None:
             raise
         raise Failed(
-            f"the recipe {module.__file__}:{line} failed: {type(error).__name__}: {_gist(error)}\n"
+            f"the recipe {module.__file__}:{line} failed: {type(error).__name__}: {gist(error)}\n"
             "see the way there: the same command with --debug"
         ) from error
 
 
-def _gist(error: Exception) -> str:
+def gist(error: Exception) -> str:
     """The few words that say what is wrong, of an error that may go on for a page."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = lines[-1:] if lines and lines[0] == "in user code:" else lines[:2]
