@@ -15,7 +15,7 @@ from tfapp import job as jobs
 from tfapp.callbacks.swap import SwapAverage
 from tfapp.cli import asking
 from tfapp.errors import Refused, Usage
-from tfapp.features import Average, Features, Regularize
+from tfapp.features import Average, Distill, Features, Regularize
 from tfapp.job import Job
 from tfapp.losses import SmoothedCrossentropy
 from tfapp.runtime import Machine
@@ -36,9 +36,9 @@ def test_none_is_on_unless_it_is_asked_for(job: Job) -> None:
 
 def test_all_are_applied_in_the_order_of_their_fields(job: Job, monkeypatch) -> None:
     called: list[str] = []
-    for kind in (Average, Regularize):
+    for kind in (Average, Distill, Regularize):
         monkeypatch.setattr(kind, "apply", lambda self, job: called.append(type(self).__name__) or job)
-    features.apply(Features(average=Average(), regularize=Regularize()), job)
+    features.apply(Features(average=Average(), distill=Distill(), regularize=Regularize()), job)
     assert called == [name.title() for name in Features.model_fields]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tfapp.features.average import Average
+from tfapp.features.distill import Distill
 from tfapp.features.regularize import Regularize
 from tfapp.settings import Settings
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class Features(Settings):
     """Every feature, in the order in which they are applied; none is on unless its section is given."""
 
+    distill: Distill | None = Field(None, description="learn from a trained model beside the labels")
     regularize: Regularize | None = Field(None, description="L1, L2, weight decay, label smoothing")
     average: Average | None = Field(None, description="moving average of the weights")
 
@@ -30,3 +32,13 @@ def apply(features: Features, job: Job) -> Job:
         feature = getattr(features, name)
         job = feature.apply(job) if feature is not None else job
     return job
+
+
+def rests_on(features: Features) -> dict[str, str]:
+    """What outside of the plan decides a training's result, each with a digest of its files.
+
+    Raises:
+      Missing: it is not there.
+    """
+    asked = [getattr(features, name) for name in Features.model_fields]
+    return {what: digest for one in asked if hasattr(one, "rests_on") for what, digest in one.rests_on().items()}
