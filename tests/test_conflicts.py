@@ -24,6 +24,8 @@ TRIGGERS = [
     ("runtime.replicas=2 runtime.strategy=tpu", "runtime.strategy=tpu"),
     ("fit.jit=true runtime.deterministic=true", "fit.jit=true"),
     ("fit.jit=true runtime.deterministic=true", "runtime.deterministic=true"),
+    ("distill=true", "distill=runs/big"),
+    ("distill=runs/big distill.alpha=0", "distill=runs/big distill.alpha=0.5"),
 ]
 
 

@@ -49,7 +49,7 @@ CONFLICTS = (
     ),
     Conflict(
         lambda p: p.distill and not p.distill.teacher,
-        "distill without a teacher to learn from",
+        "distill without distill.teacher: there is no one to learn from",
         "name a finished run, or the folder of a SavedModel: distill=RUN",
     ),
     Conflict(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Features(Settings):
     """Every feature, in the order in which they are applied; none is on unless its section is given."""
 
-    distill: Distill | None = Field(None, description="learn from a trained model beside the labels")
     regularize: Regularize | None = Field(None, description="L1, L2, weight decay, label smoothing")
+    distill: Distill | None = Field(None, description="learn from a trained model beside the labels")
     average: Average | None = Field(None, description="moving average of the weights")
 
 

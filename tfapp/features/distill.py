@@ -154,6 +154,7 @@ class Distill(Settings):
         from types import MethodType
 
         import tensorflow as tf
+        from tf_keras.src.engine.compile_utils import match_dtype_and_rank
 
         plain, own, heard = model.compute_loss, model.loss, following.listen(model)
 
@@ -170,7 +171,9 @@ class Distill(Settings):
             for name, theirs in answers.get("hints", {}).items():
                 rows += self.hint_weight * _mean_of_rows(tf.square(following.projected(heard, name) - theirs))
             taught = tf.reduce_mean(rows * weights["loss"])
-            given_up = self.alpha * own(y, y_pred, sample_weight=weights["loss"])
+            # As Keras does it: targets of shape [n] are beside values of shape [n, 1].
+            matched = match_dtype_and_rank(y, y_pred, weights["loss"])
+            given_up = self.alpha * own(*matched[:2], sample_weight=matched[2])
             return loss + (taught - given_up) / tf.distribute.get_strategy().num_replicas_in_sync
 
         model.compute_loss = MethodType(compute_loss, model)
