@@ -56,7 +56,7 @@ def test_a_run_is_found_by_folder_and_by_name_and_a_saved_model_by_its_folder(ru
 
 
 def test_no_teacher_and_one_that_is_not_finished_are_told(runs_root) -> None:
-    with pytest.raises(Missing, match="no run 'nothing'"):
+    with pytest.raises(Missing, match="distill.teacher=nothing: no run 'nothing'"):
         teachers.find("nothing")
     young = Run(runs_root / "young")
     young.file("").mkdir(parents=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfapp import run as runs
-from tfapp.errors import Refused
+from tfapp.errors import Missing, Refused
 from tfapp.run import Run
 
 if TYPE_CHECKING:
@@ -60,8 +60,11 @@ def find(word: str) -> Teacher:
     folder = Path(word).expanduser()
     if (folder / "saved_model.pb").is_file():
         return Teacher(word, folder, None)
-    run = runs.find(str(folder))
-    run.finished()
+    try:
+        run = runs.find(str(folder))
+        run.finished()
+    except Missing as error:
+        raise Missing(f"distill.teacher={word}: {error}") from None
     return Teacher(word, run.file("model"), run)
 
 
