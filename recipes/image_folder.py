@@ -19,8 +19,8 @@ import tf_keras as keras
 from pydantic import Field, model_validator
 
 from tfapp.data import downloads, images
-from tfapp.errors import Missing
-from tfapp.recipe import Settings, Split, Training
+from tfapp.errors import Missing, Refused
+from tfapp.recipe import Settings, Split, Training, scaled
 
 # Without the warm-up the first steps at the full rate leave the dense layer half dead.
 defaults = {"fit": {"epochs": 20, "batch_size": 32, "patience": 8, "schedule": {"kind": "cosine", "warmup": 1}}}
@@ -49,6 +49,7 @@ class Config(Settings):
     weights: Literal["none", "imagenet"] = Field("none", description="where a large network starts from")
     freeze: bool = Field(False, description="train the last layer only; wants weights=imagenet")
     filters: int = Field(16, ge=1, description="filters of the first convolution of a small network")
+    units: int = Field(128, ge=1, description="units of the last hidden layer of small_cnn")
     dropout: float = Field(0.4, ge=0, lt=1, description="share of the last hidden units dropped in training")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of Adam; 1e-4 suits imagenet weights")
     augment: Augment = Augment()
@@ -131,7 +132,7 @@ def small_cnn(config, inputs):
         x = convolution(x, config.filters * 2**power)
         x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Flatten()(x)
-    return keras.layers.Dense(128, activation="relu")(x)
+    return keras.layers.Dense(config.units, activation="relu")(x)
 
 
 def resnet20(config, inputs):
@@ -166,6 +167,12 @@ def application(config, inputs):
         for layer in network.layers:
             layer.trainable = False
     return network.output
+
+
+def narrowed(config, width):
+    if config.backbone not in SMALL:
+        raise Refused(f"{config.backbone} comes in one width\ntake config.backbone=small_cnn or resnet20")
+    return config.model_copy(update={"filters": scaled(config.filters, width), "units": scaled(config.units, width)})
 
 
 def training(config, data):

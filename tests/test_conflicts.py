@@ -29,6 +29,8 @@ TRIGGERS = [
     ("quantize=true fit.accumulate=2", "quantize=true"),
     ("fit.jit=true runtime.deterministic=true", "fit.jit=true"),
     ("fit.jit=true runtime.deterministic=true", "runtime.deterministic=true"),
+    ("distill=true", "distill=runs/big"),
+    ("distill=runs/big distill.alpha=0", "distill=runs/big distill.alpha=0.5"),
 ]
 
 

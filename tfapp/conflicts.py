@@ -67,6 +67,16 @@ CONFLICTS = (
         "fit.jit=true with runtime.deterministic=true: XLA gives no such promise",
         "choose one of them",
     ),
+    Conflict(
+        lambda p: p.distill and not p.distill.teacher,
+        "distill without distill.teacher: there is no one to learn from",
+        "name a finished run, or the folder of a SavedModel: distill=RUN",
+    ),
+    Conflict(
+        lambda p: p.distill and not p.distill.alpha and not p.distill.hints,
+        "distill.alpha=0 without distill.hints: nothing would be learned from the teacher",
+        "give the teacher's answers some weight, as distill.alpha=0.5",
+    ),
 )
 
 

@@ -167,21 +167,41 @@ def load(folder: Path) -> Any:
 
 def load_saved(path: Path) -> Any:
     """A SavedModel of ours as a function, as `load` gives it."""
+    graph = served(path)
+
+    def call(features: Any) -> np.ndarray:
+        return graph(features).numpy()
+
+    call.inputs = graph.inputs  # type: ignore[attr-defined]
+    return call
+
+
+def served(path: Path) -> Any:
+    """A SavedModel as a function on tensors, with `inputs` (a tf.TensorSpec, or one a feature) and `outputs` (one).
+
+    Raises:
+      Failed: it cannot be read. Refused: it has not the signature that ours have.
+    """
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # noqa: BLE001, as a damaged file can make its reader raise anything
         raise _unreadable(path, error) from error
-    serve = loaded.signatures["serving_default"]
+    serve = loaded.signatures["serving_default"] if "serving_default" in loaded.signatures else None
+    if serve is None or "outputs" not in serve.structured_outputs:
+        raise Refused(
+            f"{path} has no signature serving_default that gives `outputs`, as the SavedModels of runs have\n"
+            "take one that tfapp wrote: a run's model/, or tfapp export RUN --format savedmodel"
+        )
 
-    def call(features: Any) -> np.ndarray:
+    def call(features: Any) -> Any:
         named = features if isinstance(features, dict) else {"inputs": features}
-        served = serve(**{_argument(name): tf.convert_to_tensor(value) for name, value in named.items()})
-        return served["outputs"].numpy()
+        return serve(**{_argument(name): tf.convert_to_tensor(value) for name, value in named.items()})["outputs"]
 
     # The signature's function dies with the object that it came from.
     call.model = loaded  # type: ignore[attr-defined]
     inputs = {_feature(argument): spec for argument, spec in serve.structured_input_signature[1].items()}
     call.inputs = inputs["inputs"] if list(inputs) == ["inputs"] else inputs  # type: ignore[attr-defined]
+    call.outputs = serve.structured_outputs["outputs"]  # type: ignore[attr-defined]
     return call
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tfapp import batch_size, environment
+from tfapp import batch_size, environment, features
 from tfapp.errors import Interrupted, Missing, Preempted, Usage, nearest
 from tfapp.plan import Plan, difference, from_file
 
@@ -222,8 +222,9 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     """Open the folder for this plan: a new run, or the unfinished one of the same plan.
 
     Raises:
-      Usage: the folder holds another plan's run, with the difference, or no run, or another process is at it.
-      Missing: it is somebody else's, who lets nobody write there. PermissionError, OSError: from the disk.
+      Usage: the folder holds another plan's run, with the difference, or no run, or another process is at it; or what it
+        rests on has changed.
+      Missing: it is somebody else's, who lets nobody write there; or what it rests on is not there. PermissionError, OSError: from the disk.
     """
     run = Run(folder)
     if folder.exists() and not folder.is_dir():
@@ -241,6 +242,10 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
         changes = difference(saved, plan.model_dump(mode="json"))
         if run.read("run.json").get("recipe_sha256", recipe_digest) != recipe_digest:
             changes.append("the recipe's file has changed since this run began")
+        if run.status != "finished" or run.lacking:
+            known = run.read("run.json").get("rests_on", {})
+            there = features.rests_on(plan)
+            changes += [f"{name} has changed since this run began" for name in there if known.get(name) != there[name]]
         if changes:
             raise Usage(
                 f"{folder} holds the run of another plan: {'; '.join(changes[:4])}{' …' if len(changes) > 4 else ''}\n"
@@ -250,9 +255,11 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     # The workers of a cluster open the same folder at the same time: what one has half written is hidden.
     if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise Usage(f"{folder} is not empty and is no run\ngive --run a new or empty folder")
+    there = features.rests_on(plan)
     make_folder(folder)
     write_text(run.file("plan.yaml"), plan.to_yaml())
-    run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
+    facts = {"status": "new", "started": now(), "recipe_sha256": recipe_digest}
+    run.write("run.json", {**facts, "rests_on": there} if there else facts)
     run.file("logs").mkdir(exist_ok=True)
     return run
 

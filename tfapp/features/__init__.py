@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tfapp.features.average import Average
 from tfapp.features.cluster import Cluster
+from tfapp.features.distill import Distill
 from tfapp.features.prune import Prune
 from tfapp.features.quantize import Quantize
 from tfapp.features.regularize import Regularize
@@ -29,6 +30,7 @@ class Features(Settings):
     prune: Prune | None = Field(None, description="zeros in place of the smallest weights")
     cluster: Cluster | None = Field(None, description="few values for many weights")
     regularize: Regularize | None = Field(None, description="L1, L2, weight decay, label smoothing")
+    distill: Distill | None = Field(None, description="learn from a trained model beside the labels")
     average: Average | None = Field(None, description="moving average of the weights")
 
 
@@ -38,3 +40,13 @@ def apply(features: Features, job: Job) -> Job:
         feature = getattr(features, name)
         job = feature.apply(job) if feature is not None else job
     return job
+
+
+def rests_on(features: Features) -> dict[str, str]:
+    """What outside of the plan decides a training's result, each with a digest of its files.
+
+    Raises:
+      Missing: it is not there.
+    """
+    asked = [getattr(features, name) for name in Features.model_fields]
+    return {what: digest for one in asked if hasattr(one, "rests_on") for what, digest in one.rests_on().items()}
