@@ -27,6 +27,8 @@ TRIGGERS = [
     ("quantize=true cluster=16", "quantize=true start=run"),
     ("quantize=true runtime.precision=bfloat16", "quantize=true"),
     ("quantize=true fit.accumulate=2", "quantize=true"),
+    ("quantize=true distill=run distill.hints.a=b", "quantize=true start=run distill=run"),
+    ("start=true", "start=run"),
     ("fit.jit=true runtime.deterministic=true", "fit.jit=true"),
     ("fit.jit=true runtime.deterministic=true", "runtime.deterministic=true"),
     ("distill=true", "distill=runs/big"),

@@ -16,7 +16,7 @@ from tfapp import job as jobs
 from tfapp.callbacks.swap import SwapAverage
 from tfapp.cli import asking
 from tfapp.errors import Refused, Usage
-from tfapp.features import Average, Distill, Features, Regularize
+from tfapp.features import Average, Features, Regularize
 from tfapp.job import Job
 from tfapp.losses import SmoothedCrossentropy
 from tfapp.runtime import Machine

@@ -68,6 +68,16 @@ CONFLICTS = (
         "choose one of them",
     ),
     Conflict(
+        lambda p: p.quantize and p.distill and p.distill.hints,
+        "quantize with distill.hints: the layers that would be told are wrapped",
+        "give the hints to the training before: train with distill, then with quantize and start.run=RUN",
+    ),
+    Conflict(
+        lambda p: p.start and not p.start.run,
+        "start without start.run: there are no weights to begin with",
+        "name a finished run: start=RUN",
+    ),
+    Conflict(
         lambda p: p.distill and not p.distill.teacher,
         "distill without distill.teacher: there is no one to learn from",
         "name a finished run, or the folder of a SavedModel: distill=RUN",

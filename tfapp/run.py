@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,6 +80,11 @@ class Run:
         """What a finished run has and this one has not, or has lost."""
         promised = ["data.json", "model", *([] if self.rounds else ["model.keras"]), "report.json"]
         return [name for name in promised if not self.file(name).exists()]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the model that it ended with, and what it says of its data."""
+        return digest([*self.file("model").rglob("*"), self.file("model.keras"), self.file("data.json")])
 
     @property
     def rounds(self) -> bool:
@@ -168,6 +173,15 @@ class Run:
                 f"train anew, with this run set aside: tfapp train RECIPE [KEY=VALUE]… --run {self.folder} --fresh"
             )
         return held
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """SHA-256 over files, in the order of their names; what is no file is left out."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in paths if path.is_file()):
+        with open(path, "rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
 
 
 def root() -> Path:

@@ -6,7 +6,6 @@ is predicted.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +40,7 @@ class Teacher:
     @property
     def digest(self) -> str:
         """SHA-256 over its files."""
-        files = sorted(path for path in self.saved.rglob("*") if path.is_file())
-        if self.run:
-            files += [self.run.file("model.keras"), self.run.file("data.json")]
-        whole = hashlib.sha256()
-        for path in files:
-            with open(path, "rb") as file:
-                whole.update(hashlib.file_digest(file, "sha256").digest())
-        return whole.hexdigest()
+        return self.run.digest if self.run else runs.digest(self.saved.rglob("*"))
 
 
 def find(word: str) -> Teacher:

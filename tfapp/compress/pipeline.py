@@ -166,7 +166,7 @@ def _guessed(parent: Parent, asked: Asked, level: int) -> dict[str, int]:
     strengths = stages.strengths(asked.pipeline, level, _pinned(asked))
     plan, saved = parent.plan, parent.run.file("model")
     if "distill" in strengths:
-        narrow = _narrowed(parent, strengths["distill"])
+        narrow = recipes.narrowed(parent.module, parent.plan.config, strengths["distill"])
         plan, saved = plan.model_copy(update={"config": narrow}), None
     return guess.size(parent.module, plan, parent.data, saved, strengths, "quantize" in asked.pipeline)
 
@@ -216,7 +216,8 @@ def _trained(parent: Parent, asked: Asked, stage: str, strength: float | None, d
     epochs = asked.epochs or (parent.plan.fit.epochs if stage == "distill" else max(2, math.ceil(0.4 * took)))
     layers: list[tuple[str, Mapping[str, Any]]] = [(str(before.file("plan.yaml")), before.plan())]
     if stage == "distill":
-        layers.append(("the student", {"config": _narrowed(parent, strength or 1.0).model_dump(mode="json")}))
+        student = recipes.narrowed(parent.module, parent.plan.config, strength or 1.0)
+        layers.append(("the student", {"config": student.model_dump(mode="json")}))
     layers += [
         ("the stage", stages.settings(stage, strength, str(before.folder), str(parent.run.folder), epochs)),
         ("command line", plans.from_words(_words_of(stage, asked))),
@@ -297,15 +298,6 @@ def _published(parent: Parent, asked: Asked, tried: Sequence[Made], taken: Made,
         ],
     }
     return worth.publish(parent.run, whole)
-
-
-def _narrowed(parent: Parent, width: float) -> Any:
-    if not hasattr(parent.module, "narrowed"):
-        raise Refused(
-            f"the recipe {parent.recipe.word} has no narrowed(config, width), by which distill makes a student\n"
-            "write it (see docs/recipes.md), or leave distill out of --pipeline"
-        )
-    return parent.module.narrowed(parent.plan.config, width)
 
 
 def _words_of(stage: str, asked: Asked) -> list[str]:

@@ -11,6 +11,7 @@ from tfapp.settings import Settings
 
 if TYPE_CHECKING:
     from tfapp.job import Job
+    from tfapp.run import Run
 
 
 class Start(Settings):
@@ -26,22 +27,31 @@ class Start(Settings):
         description="the recipe's learning rate is multiplied by this: trained weights want small steps",
     )
 
+    def rests_on(self) -> dict[str, str]:
+        """The run that it begins with, and a digest of its model.
+
+        Raises:
+          Missing: it is not there, or not finished.
+        """
+        return {f"the run {self.run}": self._found().digest} if self.run else {}
+
+    def _found(self) -> Run:
+        from tfapp.run import find
+
+        run = find(self.run)
+        run.finished()
+        return run
+
     def apply(self, job: Job) -> Job:
         """The job with the run's weights in its model and a smaller learning rate.
 
         Raises:
           Missing: no such run, or it is not finished. Refused: its model is another one, with the first difference.
-          Usage: start is on without a run.
         """
         from tfapp import weights
-        from tfapp.errors import Usage
         from tfapp.optimizers import slower
-        from tfapp.run import find
 
-        if not self.run:
-            raise Usage("start goes on from a run's weights, and none is named\nname one: start.run=runs/digits")
-        run = find(self.run)
-        run.finished()
+        run = self._found()
         weights.take(run.file("model"), job.preprocess, job.model, job.data.task)
         said = f"start: the weights of {run.folder}, at {self.learning_rate:g} of the recipe's learning rate"
         return replace(job, optimizer=slower(job.optimizer, self.learning_rate), notes=(*job.notes, said))
