@@ -81,6 +81,11 @@ def test_a_model_that_does_not_fit_the_data_is_told_what_would(model: Any, said:
         made(model=model)
 
 
+def test_layers_are_called_the_same_whatever_was_built_before() -> None:
+    first, second = made(), made()
+    assert [layer.name for layer in first.model.layers] == [layer.name for layer in second.model.layers]
+
+
 def test_a_batch_of_several_replicas_must_share_out_evenly() -> None:
     with pytest.raises(Refused, match="use fit.batch_size=18 or 15"):
         made("fit.batch_size=16", machine=Machine(None, 3))

@@ -40,7 +40,6 @@ def teacher(tmp_path_factory) -> Path:
 
 def made(*words: str, **parts: Any) -> Job:
     """The small recipe's job with all its features, and with some of its parts replaced."""
-    keras.backend.clear_session()
     _, module, plan, _ = asking.ask([SMALL, "batch_norm=false", "dropout=0", *words], [], None, None)
     recipe = ModuleType("changed")
     vars(recipe).update({**vars(module), **parts})
