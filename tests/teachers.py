@@ -18,7 +18,6 @@ from tfapp.runtime import Machine
 
 def teacher_of(folder: Path, recipe: str, *words: str, **parts: Any) -> Path:
     """A run of a recipe, some of its parts replaced, with its model as it is before the first step."""
-    keras.backend.clear_session()
     found, module, plan, _ = asking.ask([recipe, *words], [], None, None)
     changed = ModuleType("changed")
     vars(changed).update({**vars(module), **parts})

@@ -82,6 +82,11 @@ def test_a_model_that_does_not_fit_the_data_is_told_what_would(model: Any, said:
         made(model=model)
 
 
+def test_layers_are_called_the_same_whatever_was_built_before() -> None:
+    first, second = made(), made()
+    assert [layer.name for layer in first.model.layers] == [layer.name for layer in second.model.layers]
+
+
 def trained_by(*metrics: Any) -> Any:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return lambda config, data: Training(keras.optimizers.SGD(), loss, metrics)

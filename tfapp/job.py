@@ -100,6 +100,8 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
       Refused: the global batch cannot be shared out evenly. Failed: a part of the recipe does not fit the data.
     """
     batch_size.shareable(plan, machine.replicas)
+    # Layers have the same names whatever was built in this process before: settings name them.
+    keras.backend.reset_uids()
     preprocess = Preprocess.of(recipe, plan.config, data)
     inputs = preprocess.inputs()
     model = _checked(recipe.model(plan.config, inputs, data), inputs, data)

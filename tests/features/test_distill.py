@@ -40,7 +40,6 @@ def teacher(tmp_path_factory) -> Path:
 
 def made(*words: str, **parts: Any) -> Job:
     """The small recipe's job with all its features, and with some of its parts replaced."""
-    keras.backend.clear_session()
     _, module, plan, _ = asking.ask([SMALL, "batch_norm=false", "dropout=0", *words], [], None, None)
     recipe = ModuleType("changed")
     vars(recipe).update({**vars(module), **parts})
@@ -321,7 +320,9 @@ def test_two_workers_train_as_one_and_go_on_to_the_bit(teacher, tmp_path, capfd)
     words = [SMALL, "fit.epochs=8", f"distill={teacher}", "distill.hints.conv2d=conv2d", "batch_norm=false"]
     assert main(["verify-resume", *words, "--workers", "2", "--kills", "1", "--keep", str(tmp_path / "kept")]) == 0
     assert "the same to the bit" in capfd.readouterr().out
-    assert main(["train", *words, "--run", str(tmp_path / "one")]) == 0
+    # A process of its own, in which the student's layers have the names that the hint gives.
+    alone = [sys.executable, "-m", "tfapp", "train", *words, "--run", str(tmp_path / "one")]
+    assert subprocess.run(alone, capture_output=True, check=False).returncode == 0
     with np.load(tmp_path / "one" / "predictions.npz") as one:
         with np.load(tmp_path / "kept" / "killed" / "predictions.npz") as two:
             np.testing.assert_allclose(one["outputs"], two["outputs"], atol=1e-5)

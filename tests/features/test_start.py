@@ -30,7 +30,9 @@ def finished(tmp_path_factory) -> Path:
 
 def job_of(*words: str) -> jobs.Job:
     _, module, plan, _ = asking.ask([SMALL, *words], [], None, None)
-    return features.apply(plan, jobs.of(plan, module, module.data(plan.config), Machine(tf.distribute.get_strategy(), 1)))
+    return features.apply(
+        plan, jobs.of(plan, module, module.data(plan.config), Machine(tf.distribute.get_strategy(), 1))
+    )
 
 
 def test_a_training_begins_with_the_run_s_weights_and_a_tenth_of_the_learning_rate(finished: Path) -> None:
