@@ -1,0 +1,278 @@
+"""A finished run as a TFLite file: quantised on its training data, held to its float model on its validation part."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from tfapp import export, probe, shipped, tasks, worth
+from tfapp.data.examples import Data, Examples
+from tfapp.errors import Failed, Refused, Usage
+from tfapp.lite import converter, flatbuffer, interpreter
+from tfapp.lite.converter import Calibrated, LayerError, Representative, Scheme
+from tfapp.outputs import raw_batches
+from tfapp.run import Run, make_folder, writing, writing_folder
+
+SEED = 0
+TRIED = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a TFLite file is to be.
+
+    Attributes:
+      quantize: one of `converter.SCHEMES`.
+      representative: training examples that int8 and int16x8 learn the ranges of activations from; at least 32.
+      io: what float inputs and outputs of an int8 file are.
+      tolerance: how much worse than the float model a calibrated file may be on the validation part: percentage points of
+        accuracy; of regression and language, percent of the error. What is beyond costs int8 its worst layers.
+    """
+
+    quantize: Scheme = "none"
+    representative: int = 256
+    io: Literal["float32", "int8"] = "float32"
+    tolerance: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.representative < converter.FEWEST:
+            raise Usage(
+                f"--representative {self.representative} is too few to know the ranges of activations: "
+                f"at least {converter.FEWEST}\nleave it out for 256"
+            )
+
+    @property
+    def file(self) -> str:
+        """The usual name of such a file."""
+        scheme = "" if self.quantize == "none" else f".{self.quantize}"
+        return f"model{scheme}{'.int8io' if self.io == 'int8' else ''}.tflite"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file's content and how it came about.
+
+    Attributes:
+      content: of the TFLite file, without facts.
+      kept: operations of an int8 model that are left in float.
+      errors: what quantisation does to each layer, the worst first; only where layers had to be kept.
+      lost: by how much it is worse than the float model on the validation part; None where that was not looked at.
+    """
+
+    content: bytes
+    kept: tuple[LayerError, ...] = ()
+    errors: tuple[LayerError, ...] = ()
+    lost: float | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A run, opened: what is read only when it is needed, and once."""
+
+    run: Run
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def call(self) -> Any:
+        return export.load(self.run.folder)
+
+    @cached_property
+    def data(self) -> Data:
+        return worth.data_of(self.run)
+
+
+def write(run: Run, path: Path, asked: Asked, say: Any) -> dict[str, Any]:
+    """Write a finished run's model as a TFLite file, with what `predict` needs inside, and check the written file.
+
+    Preprocessing stays inside where TFLite has the operations for it. That of texts and categories becomes a SavedModel
+    beside the file, NAME.preprocess; the two belong together.
+
+    Returns:
+      `path`, `bytes`, `checked` (how many random inputs) and `max_difference` of the outputs from the run's own on them;
+      `preprocess`, `kept_in_float`, `layer_errors` and `lost` where there are such.
+
+    Raises:
+      Usage: there is something already, or too little data. Refused: TFLite cannot hold the model, or it crashes.
+      Failed: int8 does not come within the tolerance.
+    """
+    beside = path.with_suffix(".preprocess")
+    for there in (path, beside):
+        if there.exists():
+            raise Usage(f"{there} exists already, and is left as it is\nwrite elsewhere with --output")
+    source = _Source(run, run.read("data.json"))
+    sample = export.sample(source.call.inputs, 16)
+    with tempfile.TemporaryDirectory() as place:
+        made, before = _made(source, asked, Path(place), say)
+        told = _facts(source.facts, run, asked, made, beside.name if before else None)
+        content = flatbuffer.packed(made.content, told)
+        make_folder(path.parent)
+        if before:
+            with writing_folder(beside) as aside:
+                before.rename(aside)
+        with writing(path) as file:
+            file.write(content)
+    difference = float(np.max(np.abs(interpreter.load(path)(sample) - source.call(sample))))
+    return {
+        "path": str(path),
+        "bytes": len(content),
+        "checked": 16,
+        "max_difference": difference,
+        **({"preprocess": str(beside)} if before else {}),
+        **({"kept_in_float": [one.layer for one in made.kept]} if made.kept else {}),
+        **({"layer_errors": [_row(one) for one in made.errors]} if made.errors else {}),
+        **({"lost": made.lost} if made.lost is not None else {}),
+    }
+
+
+def measured(run: Run, path: Path, name: str) -> dict[str, Any]:
+    """What an exported file or SavedModel is worth on the run's test part, as a row of its report.
+
+    Raises:
+      Expected: the run's data is not where it was.
+    """
+    source = _Source(run, run.read("data.json"))
+    part, of = (source.data.test, "test") if len(source.data.test) else (source.data.validation, "validation")
+    parent = shipped.answers(source.call, part, source.facts)
+    row = {**shipped.measure(path, part, parent, source.facts, name), "part": of}
+    worth.artefact(run, row)
+    return row
+
+
+def _made(source: _Source, asked: Asked, place: Path, say: Any) -> tuple[Made, Path | None]:
+    """The file, and the folder with the preprocessing where that must stand beside it."""
+    if not any(spec.dtype == tf.string for spec in tf.nest.flatten(source.call.inputs)):
+        try:
+            return _quantised(source, source.run.file("model"), None, asked, place, say), None
+        except Refused as refusal:
+            # Perhaps it is only the preprocessing that TFLite lacks operations for.
+            apart = _apart(source.run, place)
+            if apart is None:
+                raise
+            say(f"the preprocessing goes beside the file: {str(refusal).partition(chr(10))[0]}")
+    else:
+        apart = _apart(source.run, place)
+        if apart is None:
+            raise Refused(
+                "this model takes strings itself, and TFLite has no operations on them\n"
+                "export it with --format savedmodel or keras, or move the lookups to the recipe's preprocess()"
+            )
+    before, rest = apart
+    return _quantised(source, rest, before, asked, place, say), before
+
+
+def _apart(run: Run, place: Path) -> tuple[Path, Path] | None:
+    """The run's preprocessing and the rest of its model as SavedModels in `place`."""
+    parts = export.parts(export.load_keras(run.file("model.keras")))
+    if parts is None:
+        return None
+    folders = place / "before", place / "rest"
+    for model, folder in zip(parts, folders, strict=True):
+        export.saved_model(model, folder)
+    return folders
+
+
+def _quantised(source: _Source, model: Path, before: Path | None, asked: Asked, place: Path, say: Any) -> Made:
+    if asked.quantize not in converter.CALIBRATED:
+        return _runnable(Made(converter.convert(model, asked.quantize)), source, before, place)
+    if asked.quantize == "int8" and converter.trained_quantised(model):
+        return _runnable(Made(converter.convert(model, "int8", io=asked.io)), source, before, place)
+    prepared = export.load_saved(before) if before else None
+    examples = _representative(source.data.train, asked.representative, prepared)
+    if asked.quantize == "int16x8":
+        made = _runnable(Made(converter.convert(model, "int16x8", examples)), source, before, place)
+        return _within(source, made, prepared, asked, None, say)
+    calibrated = Calibrated(model, examples, asked.io)
+    made = _runnable(Made(calibrated.content), source, before, place)
+    return _within(source, made, prepared, asked, calibrated, say)
+
+
+def _representative(train: Examples, count: int, prepared: Any) -> Representative:
+    """Training examples, drawn evenly at random, as the converted model takes them."""
+    if len(train) < converter.FEWEST:
+        raise Usage(
+            f"{len(train)} training examples are too few to know the ranges of activations: at least "
+            f"{converter.FEWEST}\ntake --quantize dynamic, which needs none"
+        )
+    chosen = train.take(np.random.default_rng(SEED).permutation(len(train))[:count])
+
+    def examples() -> Iterator[Mapping[str, np.ndarray]]:
+        for batch in raw_batches(chosen, 1):
+            given = prepared(batch) if prepared else batch
+            named = given if isinstance(given, dict) else {"inputs": given}
+            yield {name: np.asarray(values) for name, values in named.items()}
+
+    return examples
+
+
+def _runnable(made: Made, source: _Source, before: Path | None, place: Path) -> Made:
+    """The same, after it has answered once in a process of its own: what LiteRT cannot run may end the process."""
+    file = place / "tried.tflite"
+    file.write_bytes(made.content)
+    takes = interpreter.of_content(made.content).takes
+    sample = export.sample(source.call.inputs, 1)
+    given = export.load_saved(before)(sample) if before else sample
+    probe.measure(file, interpreter.fed(takes, given), threads=(1,), seconds=0)
+    return made
+
+
+def _within(source: _Source, made: Made, prepared: Any, asked: Asked, calibrated: Calibrated | None, say: Any) -> Made:
+    """The same if it comes within the tolerance on the validation part, or an int8 file that keeps its worst layers."""
+    known = source.data.validation
+    if not len(known):
+        say("there is no validation part: whether quantisation costs accuracy was not looked at before writing")
+        return made
+    task = tasks.of(source.facts["task"])
+    parent = task.answers(source.call, known)
+
+    def lost(content: bytes) -> float:
+        call = interpreter.of_content(content)
+        given = task.answers((lambda batch: call(prepared(batch))) if prepared else call, known)
+        return float(task.lost(known.labels, parent, given))
+
+    first = lost(made.content)
+    if first <= asked.tolerance:
+        return Made(made.content, lost=first)
+    told = f"{asked.quantize} loses {first:.2f} {task.LOST} on {len(known):,} validation examples"
+    if calibrated is None:
+        raise Failed(
+            f"{told}, and at most {asked.tolerance:g} is allowed\n"
+            "take int8, which can keep layers in float, or dynamic; or allow more: --tolerance"
+        )
+    say(f"{told}: looking for the layers that cost it")
+    errors = tuple(calibrated.errors())
+    tried = sorted({min(count, len(errors) // 2) for count in TRIED} - {0})
+    for count in tried:
+        content = calibrated.keeping([one.tensor for one in errors[:count]])
+        now = lost(content)
+        say(f"with {count} of {len(errors)} operations in float: {now:.2f}")
+        if now <= asked.tolerance:
+            return Made(content, errors[:count], errors, now)
+    raise Failed(
+        f"{told}, and {now:.2f} with the worst half of its operations in float; at most {asked.tolerance:g} is allowed\n"
+        "take --quantize dynamic or float16, allow more with --tolerance, or train it quantisation-aware"
+        if tried
+        else f"{told}, and there is no layer to keep in float\ntake --quantize dynamic, or allow more with --tolerance"
+    )
+
+
+def _facts(facts: Mapping[str, Any], run: Run, asked: Asked, made: Made, preprocess: str | None) -> dict[str, Any]:
+    """What stands in the file: all that reading new files and naming its answers needs, and how it was made."""
+    return {
+        "schema": 1,
+        **facts,
+        "run": run.folder.resolve().name,
+        "scheme": asked.quantize,
+        "kept_in_float": [one.layer for one in made.kept],
+        "preprocess": preprocess,
+    }
+
+
+def _row(one: LayerError) -> dict[str, Any]:
+    return {"layer": one.layer, "operation": one.operation, "error": round(one.error, 4)}
