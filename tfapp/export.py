@@ -164,17 +164,21 @@ def parts(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     if len(inside) < 2:
         return None
-    before, trained = inside
-    given = before.output
-    inputs = (
-        {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in given.items()}
-        if isinstance(given, dict)
-        else keras.Input(given.shape[1:], dtype=given.dtype, name="inputs")
-    )
+    inner, trained = inside
+    raw = _fresh(model.input)
+    before = keras.Model(raw, inner(raw, training=False), name="tfapp_preprocess")
+    inputs = _fresh(before.output)
     outputs = trained(inputs, training=False)
     for layer in model.layers[model.layers.index(trained) + 1 :]:
         outputs = layer(outputs)
     return before, keras.Model(inputs, outputs, name="tfapp_model")
+
+
+def _fresh(tensors: Any) -> Any:
+    """New inputs like these symbolic tensors: by the same names, or one called inputs."""
+    if isinstance(tensors, dict):
+        return {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in tensors.items()}
+    return keras.Input(tensors.shape[1:], dtype=tensors.dtype, name="inputs")
 
 
 def sample(inputs: Any, n: int) -> Any:
