@@ -16,7 +16,6 @@ from tfapp import plan as plans
 from tfapp import recipe as recipes
 from tfapp import report as pages
 from tfapp.data.examples import Data
-from tfapp.errors import Missing
 from tfapp.evaluate import latency
 from tfapp.outputs import raw_batches
 from tfapp.run import Run, now, write_text, writing
@@ -125,13 +124,7 @@ def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[s
     if path is None:
         whole.update(evaluate(call, data_of(run), run))
         return publish(run, whole), whole["evaluation"]
-    examples, dropped = predict.source(facts["kind"]).read_labelled(facts["reader"], facts["classes"], path)
-    if dropped:
-        say(f"left out {len(dropped)} examples of {path}, as {dropped[0].name} ({dropped[0].reason})")
-    if not len(examples):
-        raise Missing(f"no labelled example of the model's classes in {path}\nclasses: {', '.join(facts['classes'])}")
-    measured = tasks.of(facts["task"]).score(call, examples, facts["classes"])
-    measured |= {"part": str(path), "dropped": len(dropped)}
+    measured = predict.score(call, facts, path, say)
     whole.setdefault("evaluations", {})[str(path)] = measured
     return publish(run, whole), measured
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfapp.errors import Refused, Usage
-from tfapp.lite.flatbuffer import before_weights, short
+from tfapp.lite.flatbuffer import before_weights, short, without_weights
 from tfapp.lite.interpreter import SIGNATURE, hushed
 from tfapp.signature import argument
 
@@ -134,11 +134,23 @@ class Calibrated:
             self._debugger._debug_options = options  # The setter would build the debug model again.
             return bytes(self._debugger.get_nondebug_quantized_model())
 
+    def without_weights(self) -> list[str]:
+        """The tensors that operations without weights give; with these in float, int8 are the layers that have some."""
+        return without_weights(self._debugger.calibrated_model)
+
     def errors(self) -> list[LayerError]:
-        """The error that quantisation makes in each layer by itself, the worst first."""
+        """The error that quantisation makes in each layer by itself, the worst first.
+
+        Raises:
+          Refused: the int8 model cannot be computed, as where a divisor is rounded to 0.
+        """
         self._debugger._debug_options = self._options(fully_quantize=self._whole)
         with hushed():
-            self._debugger.run()
+            try:
+                self._debugger.run()
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[0]
+                raise Refused(f"the int8 model cannot be computed: {reason[:200]}") from error
         table = StringIO()
         self._debugger.layer_statistics_dump(table)
         found = [

@@ -246,19 +246,30 @@ def _within(source: _Source, made: Made, prepared: Any, asked: Asked, calibrated
             "take int8, which can keep layers in float, or dynamic; or allow more: --tolerance"
         )
     say(f"{told}: looking for the layers that cost it")
-    errors = tuple(calibrated.errors())
-    tried = sorted({min(count, len(errors) // 2) for count in TRIED} - {0})
-    for count in tried:
-        content = calibrated.keeping([one.tensor for one in errors[:count]])
+    try:
+        errors = tuple(calibrated.errors())
+    except Refused as refusal:
+        say(str(refusal))
+        errors = ()
+    for kept in _candidates(calibrated, errors):
+        content = calibrated.keeping([one.tensor for one in kept])
         now = lost(content)
-        say(f"with {count} of {len(errors)} operations in float: {now:.2f}")
+        say(f"with {len(kept)} operations in float: {now:.2f}")
         if now <= asked.tolerance:
-            return Made(content, errors[:count], errors, now)
+            return Made(content, kept, errors, now)
     raise Failed(
-        f"{told}, and {now:.2f} with the worst half of its operations in float; at most {asked.tolerance:g} is allowed\n"
+        f"{told}, and {now:.2f} with all in float but what has weights; at most {asked.tolerance:g} is allowed\n"
         "take --quantize dynamic or float16, allow more with --tolerance, or train it quantisation-aware"
-        if tried
-        else f"{told}, and there is no layer to keep in float\ntake --quantize dynamic, or allow more with --tolerance"
+    )
+
+
+def _candidates(calibrated: Calibrated, errors: tuple[LayerError, ...]) -> Iterator[tuple[LayerError, ...]]:
+    """What to keep in float, few by few: the worst layers, and at last all operations that have no weights."""
+    yield from (errors[:count] for count in sorted({min(count, len(errors) // 2) for count in TRIED} - {0}))
+    known = {one.tensor: one for one in errors}
+    yield tuple(
+        known.get(name, LayerError(flatbuffer.short(name), name, "", float("nan")))
+        for name in calibrated.without_weights()
     )
 
 

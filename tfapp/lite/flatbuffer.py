@@ -130,17 +130,25 @@ def before_weights(content: bytes) -> list[str]:
     scale for all of them leaves nothing of the small ones.
     """
     model = _opened(content)
-    names: list[str] = []
-    for graph in model.subgraphs[:1]:
-        learned: set[int] = set()
-        for operator in graph.operators or []:
-            inputs = [index for index in operator.inputs if index >= 0]
-            has_kernel = any(_is_kernel(model, graph.tensors[index]) for index in inputs)
-            if has_kernel or learned.intersection(inputs):
-                learned.update(operator.outputs)
-            else:
-                names += [graph.tensors[index].name.decode() for index in operator.outputs]
+    graph, names, learned = model.subgraphs[0], [], set()
+    for operator in graph.operators:
+        if _has_kernel(model, graph, operator) or learned.intersection(operator.inputs):
+            learned.update(operator.outputs)
+        else:
+            names += [graph.tensors[index].name.decode() for index in operator.outputs]
     return names
+
+
+def without_weights(content: bytes) -> list[str]:
+    """The full names of what the operations give that have no kernel."""
+    model = _opened(content)
+    graph = model.subgraphs[0]
+    bare = [operator for operator in graph.operators if not _has_kernel(model, graph, operator)]
+    return [graph.tensors[index].name.decode() for operator in bare for index in operator.outputs]
+
+
+def _has_kernel(model: Any, graph: Any, operator: Any) -> bool:
+    return any(index >= 0 and _is_kernel(model, graph.tensors[index]) for index in operator.inputs)
 
 
 class _Once(flatbuffers.Builder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import warnings
@@ -133,6 +134,7 @@ def hushed() -> Iterator[None]:
                 os.dup2(nowhere.fileno(), number)
             yield
     finally:
+        ctypes.CDLL(None).fflush(None)  # What C has written into a pipe is still in its buffer.
         sys.stdout.flush()
         sys.stderr.flush()
         for number, copy in zip((1, 2), kept, strict=True):
