@@ -43,14 +43,18 @@ def save(model: keras.Model, folder: Path) -> None:
             aside.unlink(missing_ok=True)
 
 
-def saved_model(model: keras.Model, path: Path) -> None:
+def saved_model(model: keras.Model, path: Path, batch: int | None = None) -> None:
     """Write a SavedModel whose serving_default takes the raw features by name and gives `outputs`.
 
-    A model that gives several tensors by name (a preprocessing does) gives them by these names instead.
+    A model that gives several tensors by name (a preprocessing does) gives them by these names instead. `batch` fixes
+    how many examples it takes, which TFLite wants of recurrent layers; None: any number.
     """
     module = tf.Module()
     module.model = model
-    specs = {name: tf.TensorSpec(t.shape, t.dtype, name=argument(name)) for name, t in _named_inputs(model).items()}
+    specs = {
+        name: tf.TensorSpec([batch, *t.shape[1:]], t.dtype, name=argument(name))
+        for name, t in _named_inputs(model).items()
+    }
 
     @tf.function(input_signature=[specs])
     def serve(features: dict[str, Any]) -> dict[str, Any]:

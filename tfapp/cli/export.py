@@ -129,8 +129,10 @@ def _lines(written: dict[str, Any]) -> list[str]:
     ]
     if "preprocess" in written:
         lines.append(f"wrote {written['preprocess']}: what the raw features go through first; keep the two together")
-    if "kept_in_float" in written:
-        lines.append(f"kept in float: {', '.join(written['kept_in_float'])}")
-        worst = ", ".join(f"{one['layer']} {one['error']:.2f}" for one in written["layer_errors"][:5])
+    if kept := written.get("kept_in_float"):
+        more = f" and {len(kept) - 8} more" if len(kept) > 8 else ""
+        lines.append(f"kept in float: {', '.join(kept[:8])}{more}")
+    if errors := written.get("layer_errors"):
+        worst = ", ".join(f"{one['layer']} {one['error']:.2f}" for one in errors[:5])
         lines.append(f"error of the worst layers, in steps of their scale (rounding alone is 0.29): {worst}")
     return lines

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfapp.errors import Refused, Usage
-from tfapp.lite.flatbuffer import before_weights, short, without_weights
+from tfapp.lite.flatbuffer import before_weights, has_loop, short, without_weights
 from tfapp.lite.interpreter import SIGNATURE, hushed
 from tfapp.signature import argument
 
@@ -67,7 +66,7 @@ def convert(
     """The content of a TFLite file for a SavedModel with the signature serving_default.
 
     Args:
-      saved_model: its folder.
+      saved_model: its folder. One with recurrent layers must take one example at a time: `export.saved_model(…, batch=1)`.
       scheme: one of SCHEMES.
       representative: for int8 and int16x8, at least FEWEST examples like those of training. A model that was trained
         quantisation-aware holds its ranges already: give none for int8.
@@ -86,13 +85,15 @@ def convert(
         )
     if scheme == "int8" and representative is not None:
         return Calibrated(saved_model, representative, io).content
-    with _convertible(saved_model) as folder:
-        converter = _converter(folder, scheme, _checked(representative) if representative else None)
-        if io == "int8":
-            import tensorflow as tf
+    if representative:
+        _without_loops(saved_model, scheme)
+    converter = _converter(saved_model, scheme, _checked(representative) if representative else None)
+    if io == "int8":
+        import tensorflow as tf
 
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        return _converted(converter)
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    with hushed(), _told():
+        return bytes(converter.convert())
 
 
 def trained_quantised(saved_model: Path) -> bool:
@@ -114,13 +115,14 @@ class Calibrated:
     ) -> None:
         import tensorflow as tf
 
+        _without_loops(saved_model, "int8")
         examples = _checked(representative)
         self._options = tf.lite.experimental.QuantizationDebugOptions
         self._whole = io == "int8"
-        with _convertible(saved_model) as folder, hushed(), _told():
+        with hushed(), _told():
             # The debugger is the one way to leave layers out, and to calibrate once for many tries.
             self._debugger = tf.lite.experimental.QuantizationDebugger(
-                converter=_converter(folder, "int8", examples),
+                converter=_converter(saved_model, "int8", examples),
                 debug_dataset=self._few(examples),
                 debug_options=self._options(fully_quantize=self._whole),
             )
@@ -200,6 +202,15 @@ def _checked(representative: Representative) -> Representative:
     return named
 
 
+def _without_loops(saved_model: Path, scheme: Scheme) -> None:
+    """Keep models with loops away from the converter's calibrator, which ends the process on them."""
+    if recurrent(saved_model) and has_loop(convert(saved_model)):
+        raise Refused(
+            f"{scheme} wants to see the activations, and TFLite does not look into the loops of this model's recurrent "
+            "layers (an LSTM's it does)\ntake --quantize dynamic or float16, which need no examples"
+        )
+
+
 def _converter(folder: Path, scheme: Scheme, representative: Representative | None) -> Any:
     import tensorflow as tf
 
@@ -222,11 +233,6 @@ def _converter(folder: Path, scheme: Scheme, representative: Representative | No
     return converter
 
 
-def _converted(converter: Any) -> bytes:
-    with hushed(), _told():
-        return bytes(converter.convert())
-
-
 @contextmanager
 def _told() -> Iterator[None]:
     """The converter's pages of what it cannot do, as a line."""
@@ -234,6 +240,8 @@ def _told() -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001, as the converter raises whatever its C++ side ran into
         lacking = sorted(set(re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", str(error))))
+        if not lacking and "TensorListReserve" in str(error):
+            lacking = ["recurrent layers that take batches of any size"]
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"TFLite has no {', '.join(lacking)}" if lacking else lines[0][:300]
         raise Refused(
@@ -241,27 +249,6 @@ def _told() -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _convertible(saved_model: Path) -> Iterator[Path]:
-    """The folder to convert: the given one, or for recurrent layers a copy that takes one example at a time.
-
-    Their loops keep lists whose shape TFLite must know beforehand.
-    """
-    content = (saved_model / "saved_model.pb").read_bytes()
-    if b"TensorListReserve" not in content:
-        yield saved_model
-        return
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as place, hushed():
-        loaded = tf.saved_model.load(str(saved_model))
-        serve = loaded.signatures[SIGNATURE]
-        specs = {
-            name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, name=name)
-            for name, spec in serve.structured_input_signature[1].items()
-        }
-        module = tf.Module()
-        module.loaded = loaded
-        module.serve = tf.function(lambda features: serve(**features), input_signature=[specs])
-        tf.saved_model.save(module, place, signatures={SIGNATURE: module.serve})
-        yield Path(place)
+def recurrent(saved_model: Path) -> bool:
+    """Whether a SavedModel has recurrent layers: their loops keep lists whose shape TFLite must know beforehand."""
+    return b"TensorListReserve" in (saved_model / "saved_model.pb").read_bytes()

@@ -149,7 +149,7 @@ def _made(source: _Source, asked: Asked, place: Path, say: Any) -> tuple[Made, P
     """The file, and the folder with the preprocessing where that must stand beside it."""
     if not any(spec.dtype == tf.string for spec in tf.nest.flatten(source.call.inputs)):
         try:
-            return _quantised(source, source.run.file("model"), None, asked, place, say), None
+            return _quantised(source, _whole(source.run, place), None, asked, place, say), None
         except Refused as refusal:
             # Perhaps it is only the preprocessing that TFLite lacks operations for.
             apart = _apart(source.run, place)
@@ -167,29 +167,37 @@ def _made(source: _Source, asked: Asked, place: Path, say: Any) -> tuple[Made, P
     return _quantised(source, rest, before, asked, place, say), before
 
 
+def _whole(run: Run, place: Path) -> Path:
+    """The run's SavedModel; of recurrent layers one in `place` that takes one example at a time."""
+    if not converter.recurrent(run.file("model")):
+        return run.file("model")
+    export.saved_model(export.load_keras(run.file("model.keras")), place / "single", batch=1)
+    return place / "single"
+
+
 def _apart(run: Run, place: Path) -> tuple[Path, Path] | None:
     """The run's preprocessing and the rest of its model as SavedModels in `place`."""
     parts = export.parts(export.load_keras(run.file("model.keras")))
     if parts is None:
         return None
     folders = place / "before", place / "rest"
-    for model, folder in zip(parts, folders, strict=True):
-        export.saved_model(model, folder)
+    export.saved_model(parts[0], folders[0])
+    export.saved_model(parts[1], folders[1], batch=1 if converter.recurrent(run.file("model")) else None)
     return folders
 
 
 def _quantised(source: _Source, model: Path, before: Path | None, asked: Asked, place: Path, say: Any) -> Made:
     if asked.quantize not in converter.CALIBRATED:
-        return _runnable(Made(converter.convert(model, asked.quantize)), source, before, place)
+        return _runnable(Made(converter.convert(model, asked.quantize)), asked.quantize, source, before, place)
     if asked.quantize == "int8" and converter.trained_quantised(model):
-        return _runnable(Made(converter.convert(model, "int8", io=asked.io)), source, before, place)
+        return _runnable(Made(converter.convert(model, "int8", io=asked.io)), asked.quantize, source, before, place)
     prepared = export.load_saved(before) if before else None
     examples = _representative(source.data.train, asked.representative, prepared)
     if asked.quantize == "int16x8":
-        made = _runnable(Made(converter.convert(model, "int16x8", examples)), source, before, place)
+        made = _runnable(Made(converter.convert(model, "int16x8", examples)), asked.quantize, source, before, place)
         return _within(source, made, prepared, asked, None, say)
     calibrated = Calibrated(model, examples, asked.io)
-    made = _runnable(Made(calibrated.content), source, before, place)
+    made = _runnable(Made(calibrated.content), asked.quantize, source, before, place)
     return _within(source, made, prepared, asked, calibrated, say)
 
 
@@ -211,11 +219,15 @@ def _representative(train: Examples, count: int, prepared: Any) -> Representativ
     return examples
 
 
-def _runnable(made: Made, source: _Source, before: Path | None, place: Path) -> Made:
+def _runnable(made: Made, scheme: Scheme, source: _Source, before: Path | None, place: Path) -> Made:
     """The same, after it has answered once in a process of its own: what LiteRT cannot run may end the process."""
-    file = place / "tried.tflite"
+    file = place / f"model.{scheme}.tflite"
     file.write_bytes(made.content)
-    takes = interpreter.of_content(made.content).takes
+    try:
+        takes = interpreter.of_content(made.content, name=file.name).takes
+    except Failed as error:
+        reason = str(error).partition("\n")[0]
+        raise Refused(f"{reason}\ntake another scheme: --quantize dynamic, or none for float32") from error
     sample = export.sample(source.call.inputs, 1)
     given = export.load_saved(before)(sample) if before else sample
     probe.measure(file, interpreter.fed(takes, given), threads=(1,), seconds=0)

@@ -123,6 +123,12 @@ def weights(content: bytes) -> list[Weight]:
     return list(found.values())
 
 
+def has_loop(content: bytes) -> bool:
+    """Whether a file has a loop, as recurrent layers have that TFLite knows no operation of their own for."""
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in _opened(content).operatorCodes]
+    return schema.BuiltinOperator.WHILE in codes
+
+
 def before_weights(content: bytes) -> list[str]:
     """The full names of what the operations before the first kernels give: preprocessing that nothing was learned for.
 

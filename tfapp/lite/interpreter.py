@@ -59,8 +59,11 @@ def of_content(content: bytes, threads: int = 1, name: str = "the TFLite file") 
 
     def call(features: Any) -> np.ndarray:
         columns = fed(takes, features)
-        rows = range(len(next(iter(columns.values()))))
-        answers = [runner(**{name: column[[row]] for name, column in columns.items()})[output] for row in rows]
+        answers = []
+        for row in range(len(next(iter(columns.values())))):
+            # A recurrent layer goes on from where the example before left it.
+            interpreter.reset_all_variables()
+            answers.append(runner(**{name: column[[row]] for name, column in columns.items()})[output])
         return meant(np.concatenate(answers), gives)
 
     call.takes = takes  # type: ignore[attr-defined]
