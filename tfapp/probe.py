@@ -130,8 +130,13 @@ def _savedmodel(threads: int) -> Opened:
         loaded = tf.saved_model.load(model)
         serve = loaded.signatures["serving_default"]
         tensors = {name: tf.convert_to_tensor(values) for name, values in example.items()}
+
+        def invoke(_: Any) -> Any:
+            return serve(**tensors)["outputs"].numpy()
+
         # The signature's function dies with the object that it came from.
-        return lambda _, loaded=loaded: serve(**tensors)["outputs"].numpy()
+        invoke.model = loaded  # type: ignore[attr-defined]
+        return invoke
 
     return opened
 

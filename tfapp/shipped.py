@@ -116,8 +116,8 @@ def _form(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {"format": "savedmodel"}
     held = flatbuffer.facts(flatbuffer.read(path))
-    told = {key: held[key] for key in ("scheme", "kept_in_float") if key in held}
-    return {"format": "tflite", **told}
+    told: dict[str, Any] = {key: held[key] for key in ("scheme", "kept_in_float") if key in held}
+    return {"format": "tflite"} | told
 
 
 def _sizes(path: Path) -> dict[str, int]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tfapp.cli import asking, showing
 from tfapp.errors import Expected, Usage
+
+if TYPE_CHECKING:
+    from tfapp.lite.asked import Asked
 
 # As tfapp.lite.converter has them; here, so that --help imports nothing.
 SCHEMES = ("none", "dynamic", "float16", "int8", "int16x8")
@@ -60,6 +63,7 @@ def command(
 
     given = {"--quantize": quantize, "--representative": representative, "--io": io, "--tolerance": tolerance}
     _check(kind, quantize or "none", {option: value for option, value in given.items() if value is not None})
+    asked = _asked(quantize, representative, io, tolerance) if kind == "tflite" else None
     found = runs.find(run)
     found.finished()
     from tfapp.runtime import import_tensorflow
@@ -68,19 +72,7 @@ def command(
     from tfapp import export
     from tfapp.lite import exporting
 
-    if kind == "tflite":
-        asked = exporting.Asked(
-            **{
-                name: value
-                for name, value in (
-                    ("quantize", quantize),
-                    ("representative", representative),
-                    ("io", io),
-                    ("tolerance", tolerance),
-                )
-                if value is not None
-            }
-        )
+    if asked:
         path = output or found.file("exports") / asked.file
         written = exporting.write(found, path, asked, asking.say)
     else:
@@ -96,6 +88,18 @@ def command(
         for line in showing.artefact(row):
             click.echo(line)
         click.echo(f"report {found.file('report.html')}")
+
+
+def _asked(quantize: Any, representative: int | None, io: Any, tolerance: float | None) -> Asked:
+    from tfapp.lite.asked import Asked
+
+    usual = Asked()
+    return Asked(
+        quantize or usual.quantize,
+        usual.representative if representative is None else representative,
+        io or usual.io,
+        usual.tolerance if tolerance is None else tolerance,
+    )
 
 
 def _check(kind: str, scheme: str, given: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,43 +16,13 @@ from tfapp import export, probe, shipped, tasks, worth
 from tfapp.data.examples import Data, Examples
 from tfapp.errors import Failed, Refused, Usage
 from tfapp.lite import converter, flatbuffer, interpreter
+from tfapp.lite.asked import Asked
 from tfapp.lite.converter import Calibrated, LayerError, Representative, Scheme
 from tfapp.outputs import raw_batches
 from tfapp.run import Run, make_folder, writing, writing_folder
 
 SEED = 0
 TRIED = (1, 2, 4, 8, 16, 32)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """How a TFLite file is to be.
-
-    Attributes:
-      quantize: one of `converter.SCHEMES`.
-      representative: training examples that int8 and int16x8 learn the ranges of activations from; at least 32.
-      io: what float inputs and outputs of an int8 file are.
-      tolerance: how much worse than the float model a calibrated file may be on the validation part: percentage points of
-        accuracy; of regression and language, percent of the error. What is beyond costs int8 its worst layers.
-    """
-
-    quantize: Scheme = "none"
-    representative: int = 256
-    io: Literal["float32", "int8"] = "float32"
-    tolerance: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.representative < converter.FEWEST:
-            raise Usage(
-                f"--representative {self.representative} is too few to know the ranges of activations: "
-                f"at least {converter.FEWEST}\nleave it out for 256"
-            )
-
-    @property
-    def file(self) -> str:
-        """The usual name of such a file."""
-        scheme = "" if self.quantize == "none" else f".{self.quantize}"
-        return f"model{scheme}{'.int8io' if self.io == 'int8' else ''}.tflite"
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ def packed(content: bytes, facts: Mapping[str, Any]) -> bytes:
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             tensor.name = short(tensor.name)
-    model.metadata = [entry for entry in model.metadata or [] if entry.name != ENTRY]
-    model.metadata.append(_entry(model, json.dumps(dict(facts), ensure_ascii=False).encode()))
+    data = np.frombuffer(json.dumps(dict(facts), ensure_ascii=False).encode(), np.uint8)
+    model.buffers[_entry(model).buffer].data = data
     builder = _Once(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -136,7 +136,9 @@ def before_weights(content: bytes) -> list[str]:
     scale for all of them leaves nothing of the small ones.
     """
     model = _opened(content)
-    graph, names, learned = model.subgraphs[0], [], set()
+    graph = model.subgraphs[0]
+    names: list[str] = []
+    learned: set[int] = set()
     for operator in graph.operators:
         if _has_kernel(model, graph, operator) or learned.intersection(operator.inputs):
             learned.update(operator.outputs)
@@ -198,12 +200,16 @@ def _damaged(error: Exception) -> Failed:
     )
 
 
-def _entry(model: Any, data: bytes) -> Any:
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(data, np.uint8)
-    model.buffers.append(buffer)
+def _entry(model: Any) -> Any:
+    """Our entry among the metadata, with a buffer; a new one where there is none."""
+    model.metadata = model.metadata or []
+    for entry in model.metadata:
+        if entry.name == ENTRY:
+            return entry
+    model.buffers.append(schema.BufferT())
     entry = schema.MetadataT()
     entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
+    model.metadata.append(entry)
     return entry
 
 
