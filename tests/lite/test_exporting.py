@@ -16,7 +16,7 @@ from tfapp.lite import exporting, flatbuffer
 from tfapp.lite.asked import Asked
 from tfapp.run import Run
 
-# Which half of 400 points are on; the second column is a hundred thousand times the first and says nothing.
+# Which half of 400 points are on; the second column is ten thousand times the first and says nothing.
 RECIPE = '''
 """Points.
 
@@ -37,7 +37,7 @@ class Config(Settings):
 
 def data(config):
     random = np.random.default_rng(0)
-    features = (random.normal(size=(config.n, 2)) * [1, 1e5]).astype("float32")
+    features = (random.normal(size=(config.n, 2)) * [1, 1e4]).astype("float32")
     return arrays.split(features, (features[:, 0] > 0).astype("int64"), config.split, classes="ab")
 
 
@@ -105,7 +105,7 @@ def test_a_file_says_all_that_predict_needs_and_is_measured_for_the_report(point
     path = tmp_path / "model.tflite"
     exporting.write(points, path, Asked(), print)
     new = tmp_path / "new.npy"
-    np.save(new, np.array([[0.3, 5e5], [-0.2, -40], [2, 0]], np.float32))
+    np.save(new, np.array([[0.3, 5e4], [-0.2, -40], [2, 0]], np.float32))
     by_run, by_file = predict.files(points, [str(new)])[0], predict.files_by_lite(path, [str(new)])[0]
     assert [row["label"] for row in by_file] == [row["label"] for row in by_run] == ["b", "a", "b"]
     for a, b in zip(by_run, by_file, strict=True):

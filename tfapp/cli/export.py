@@ -73,6 +73,7 @@ def command(
     from tfapp.lite import exporting
 
     if asked:
+        asked = exporting.settled(found, asked)
         path = output or found.file("exports") / asked.file
         written = exporting.write(found, path, asked, asking.say)
     else:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfapp.errors import Refused, Usage
-from tfapp.lite.flatbuffer import before_weights, has_loop, short, without_weights
+from tfapp.lite.flatbuffer import before_weights, has_loop, operations, short
 from tfapp.lite.interpreter import SIGNATURE, hushed
 from tfapp.signature import argument
 
@@ -136,9 +136,9 @@ class Calibrated:
             self._debugger._debug_options = options  # The setter would build the debug model again.
             return bytes(self._debugger.get_nondebug_quantized_model())
 
-    def without_weights(self) -> list[str]:
-        """The tensors that operations without weights give; with these in float, int8 are the layers that have some."""
-        return without_weights(self._debugger.calibrated_model)
+    def operations(self) -> list[tuple[str, bool]]:
+        """The tensor that each operation gives, in order, and whether the operation has weights."""
+        return operations(self._debugger.calibrated_model)
 
     def errors(self) -> list[LayerError]:
         """The error that quantisation makes in each layer by itself, the worst first.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from tfapp.data.examples import Data, Examples
 from tfapp.errors import Failed, Refused, Usage
 from tfapp.lite import converter, flatbuffer, interpreter
 from tfapp.lite.asked import Asked
-from tfapp.lite.converter import Calibrated, LayerError, Representative, Scheme
+from tfapp.lite.converter import Calibrated, LayerError, Representative
 from tfapp.outputs import raw_batches
 from tfapp.run import Run, make_folder, writing, writing_folder
 
@@ -69,13 +71,15 @@ def write(run: Run, path: Path, asked: Asked, say: Any) -> dict[str, Any]:
       `preprocess`, `kept_in_float`, `layer_errors` and `lost` where there are such.
 
     Raises:
-      Usage: there is something already, or too little data. Refused: TFLite cannot hold the model, or it crashes.
+      Usage: there is something already, or too little data. Refused: TFLite cannot hold the model, or it crashes; or
+        another scheme than int8 was asked of a run that was trained for that.
       Failed: int8 does not come within the tolerance.
     """
     beside = path.with_suffix(".preprocess")
     for there in (path, beside):
         if there.exists():
             raise Usage(f"{there} exists already, and is left as it is\nwrite elsewhere with --output")
+    asked = settled(run, asked)
     source = _Source(run, run.read("data.json"))
     sample = export.sample(source.call.inputs, 16)
     with tempfile.TemporaryDirectory() as place:
@@ -99,6 +103,22 @@ def write(run: Run, path: Path, asked: Asked, say: Any) -> dict[str, Any]:
         **({"layer_errors": [_row(one) for one in made.errors]} if made.errors else {}),
         **({"lost": made.lost} if made.lost is not None else {}),
     }
+
+
+def settled(run: Run, asked: Asked) -> Asked:
+    """The same, or int8 where the run was trained for that: its ranges are in the model already.
+
+    Raises:
+      Refused: another scheme was asked of such a run.
+    """
+    if not converter.trained_quantised(run.file("model")) or asked.quantize == "int8":
+        return asked
+    if asked.quantize == "none":
+        return replace(asked, quantize="int8")
+    raise Refused(
+        f"{run.folder} was trained quantisation-aware, for int8, and --quantize {asked.quantize} would round it anew\n"
+        "leave --quantize out"
+    )
 
 
 def measured(run: Run, path: Path, name: str) -> dict[str, Any]:
@@ -157,18 +177,14 @@ def _apart(run: Run, place: Path) -> tuple[Path, Path] | None:
 
 
 def _quantised(source: _Source, model: Path, before: Path | None, asked: Asked, place: Path, say: Any) -> Made:
-    if asked.quantize not in converter.CALIBRATED:
-        return _runnable(Made(converter.convert(model, asked.quantize)), asked.quantize, source, before, place)
-    if asked.quantize == "int8" and converter.trained_quantised(model):
-        return _runnable(Made(converter.convert(model, "int8", io=asked.io)), asked.quantize, source, before, place)
-    prepared = export.load_saved(before) if before else None
-    examples = _representative(source.data.train, asked.representative, prepared)
+    trial = _Trial(source, export.load_saved(before) if before else None, place / f"model.{asked.quantize}.tflite")
+    if asked.quantize not in converter.CALIBRATED or converter.trained_quantised(model):
+        return Made(trial.run(converter.convert(model, asked.quantize, io=asked.io)))
+    examples = _representative(source.data.train, asked.representative, trial.prepared)
     if asked.quantize == "int16x8":
-        made = _runnable(Made(converter.convert(model, "int16x8", examples)), asked.quantize, source, before, place)
-        return _within(source, made, prepared, asked, None, say)
+        return _within(trial, converter.convert(model, "int16x8", examples), None, asked, say)
     calibrated = Calibrated(model, examples, asked.io)
-    made = _runnable(Made(calibrated.content), asked.quantize, source, before, place)
-    return _within(source, made, prepared, asked, calibrated, say)
+    return _within(trial, calibrated.content, calibrated, asked, say)
 
 
 def _representative(train: Examples, count: int, prepared: Any) -> Representative:
@@ -189,40 +205,75 @@ def _representative(train: Examples, count: int, prepared: Any) -> Representativ
     return examples
 
 
-def _runnable(made: Made, scheme: Scheme, source: _Source, before: Path | None, place: Path) -> Made:
-    """The same, after it has answered once in a process of its own: what LiteRT cannot run may end the process."""
-    file = place / f"model.{scheme}.tflite"
-    file.write_bytes(made.content)
-    try:
-        takes = interpreter.of_content(made.content, name=file.name).takes
-    except Failed as error:
-        reason = str(error).partition("\n")[0]
-        raise Refused(f"{reason}\ntake another scheme: --quantize dynamic, or none for float32") from error
-    sample = export.sample(source.call.inputs, 1)
-    given = export.load_saved(before)(sample) if before else sample
-    probe.measure(file, interpreter.fed(takes, given), threads=(1,), seconds=0)
-    return made
+@dataclass(frozen=True)
+class _Trial:
+    """How a file would do: whether it runs, and what it loses on the validation part.
+
+    Attributes:
+      prepared: the preprocessing that stands beside the file, as a function. file: where to try it.
+    """
+
+    source: _Source
+    prepared: Any
+    file: Path
+
+    @cached_property
+    def parent(self) -> np.ndarray:
+        return self.task.answers(self.source.call, self.source.data.validation)
+
+    @property
+    def task(self) -> ModuleType:
+        return tasks.of(self.source.facts["task"])
+
+    def run(self, content: bytes) -> bytes:
+        """The content, after it has answered in a process of its own: what LiteRT cannot run may end the process.
+
+        Raises:
+          Refused: it did not.
+        """
+        self.file.write_bytes(content)
+        try:
+            takes = interpreter.of_content(content, name=self.file.name).takes
+        except Failed as error:
+            reason = str(error).partition("\n")[0]
+            raise Refused(f"{reason}\ntake another scheme: --quantize dynamic, or none for float32") from error
+        sample = export.sample(self.source.call.inputs, 1)
+        given = self.prepared(sample) if self.prepared else sample
+        probe.measure(self.file, interpreter.fed(takes, given), threads=(1,), seconds=0)
+        return content
+
+    def lost(self, content: bytes) -> float:
+        """How much worse than the run's model it is; infinitely so where it does not run."""
+        known = self.source.data.validation
+        try:
+            call = interpreter.of_content(self.run(content))
+            if not len(known):
+                return 0.0
+            given = self.task.answers((lambda raw: call(self.prepared(raw))) if self.prepared else call, known)
+        except (Refused, Failed):
+            return math.inf
+        return float(self.task.lost(known.labels, self.parent, given))
 
 
-def _within(source: _Source, made: Made, prepared: Any, asked: Asked, calibrated: Calibrated | None, say: Any) -> Made:
-    """The same if it comes within the tolerance on the validation part, or an int8 file that keeps its worst layers."""
-    known = source.data.validation
-    if not len(known):
-        say("there is no validation part: whether quantisation costs accuracy was not looked at before writing")
-        return made
-    task = tasks.of(source.facts["task"])
-    parent = task.answers(source.call, known)
+def _within(trial: _Trial, content: bytes, calibrated: Calibrated | None, asked: Asked, say: Any) -> Made:
+    """The content if it comes within the tolerance on the validation part, or int8 with its worst layers in float.
 
-    def lost(content: bytes) -> float:
-        call = interpreter.of_content(content)
-        given = task.answers((lambda batch: call(prepared(batch))) if prepared else call, known)
-        return float(task.lost(known.labels, parent, given))
-
-    first = lost(made.content)
+    Raises:
+      Failed: it does not. Refused: it cannot be run at all.
+    """
+    known = len(trial.source.data.validation)
+    if not known:
+        say("there is no validation part: what quantisation costs is not looked at before writing")
+    first = trial.lost(content)
     if first <= asked.tolerance:
-        return Made(made.content, lost=first)
-    told = f"{asked.quantize} loses {first:.2f} {task.LOST} on {len(known):,} validation examples"
+        return Made(content, lost=first if known else None)
+    told = (
+        f"{asked.quantize} loses {first:.2f} {trial.task.LOST} on {known:,} validation examples"
+        if math.isfinite(first)
+        else f"LiteRT cannot run the {asked.quantize} model as it is"
+    )
     if calibrated is None:
+        trial.run(content)
         raise Failed(
             f"{told}, and at most {asked.tolerance:g} is allowed\n"
             "take int8, which can keep layers in float, or dynamic; or allow more: --tolerance"
@@ -235,24 +286,26 @@ def _within(source: _Source, made: Made, prepared: Any, asked: Asked, calibrated
         errors = ()
     for kept in _candidates(calibrated, errors):
         content = calibrated.keeping([one.tensor for one in kept])
-        now = lost(content)
-        say(f"with {len(kept)} operations in float: {now:.2f}")
+        now = trial.lost(content)
+        say(f"with {len(kept)} operations in float: " + (f"{now:.2f}" if math.isfinite(now) else "it does not run"))
         if now <= asked.tolerance:
-            return Made(content, kept, errors, now)
+            return Made(content, kept, errors, now if known else None)
     raise Failed(
-        f"{told}, and {now:.2f} with all in float but what has weights; at most {asked.tolerance:g} is allowed\n"
+        f"{told}, and no choice of layers in float comes within {asked.tolerance:g}\n"
         "take --quantize dynamic or float16, allow more with --tolerance, or train it quantisation-aware"
     )
 
 
 def _candidates(calibrated: Calibrated, errors: tuple[LayerError, ...]) -> Iterator[tuple[LayerError, ...]]:
-    """What to keep in float, few by few: the worst layers, and at last all operations that have no weights."""
-    yield from (errors[:count] for count in sorted({min(count, len(errors) // 2) for count in TRIED} - {0}))
+    """What to keep in float, few by few: the worst layers (where that is unknown, the first), then all without weights."""
     known = {one.tensor: one for one in errors}
-    yield tuple(
-        known.get(name, LayerError(flatbuffer.short(name), name, "", float("nan")))
-        for name in calibrated.without_weights()
-    )
+    every = [
+        (known.get(name, LayerError(flatbuffer.short(name), name, "", math.nan)), has_weights)
+        for name, has_weights in calibrated.operations()
+    ]
+    order = errors or tuple(one for one, has_weights in every if has_weights)
+    yield from (order[:count] for count in sorted({min(count, len(order) // 2) for count in TRIED} - {0}))
+    yield tuple(one for one, has_weights in every if not has_weights)
 
 
 def _facts(facts: Mapping[str, Any], run: Run, asked: Asked, made: Made, preprocess: str | None) -> dict[str, Any]:

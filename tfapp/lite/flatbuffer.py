@@ -147,12 +147,15 @@ def before_weights(content: bytes) -> list[str]:
     return names
 
 
-def without_weights(content: bytes) -> list[str]:
-    """The full names of what the operations give that have no kernel."""
+def operations(content: bytes) -> list[tuple[str, bool]]:
+    """The full name of what each operation gives, in order, and whether the operation has a kernel."""
     model = _opened(content)
     graph = model.subgraphs[0]
-    bare = [operator for operator in graph.operators if not _has_kernel(model, graph, operator)]
-    return [graph.tensors[index].name.decode() for operator in bare for index in operator.outputs]
+    return [
+        (graph.tensors[index].name.decode(), _has_kernel(model, graph, operator))
+        for operator in graph.operators
+        for index in operator.outputs
+    ]
 
 
 def _has_kernel(model: Any, graph: Any, operator: Any) -> bool:

@@ -63,7 +63,10 @@ def of_content(content: bytes, threads: int = 1, name: str = "the TFLite file") 
         for row in range(len(next(iter(columns.values())))):
             # A recurrent layer goes on from where the example before left it.
             interpreter.reset_all_variables()
-            answers.append(runner(**{name: column[[row]] for name, column in columns.items()})[output])
+            try:
+                answers.append(runner(**{key: column[[row]] for key, column in columns.items()})[output])
+            except RuntimeError as error:
+                raise Failed(f"{name} fails on example {row + 1}: {str(error).strip().splitlines()[0]}") from error
         return meant(np.concatenate(answers), gives)
 
     call.takes = takes  # type: ignore[attr-defined]
