@@ -115,6 +115,11 @@ def load(teachers: Sequence[Teacher], data: Data, raw: Any) -> Teach:
     for teacher in teachers:
         places, call = order(teacher, data), export.served(teacher.saved)
         _check_inputs(teacher, call.inputs, raw)
+        if isinstance(call.outputs, dict):
+            raise Refused(
+                f"the teacher {teacher.word} gives {', '.join(call.outputs)}, not one answer an example\n"
+                "take a SavedModel that tfapp wrote: a run's model/, or tfapp export RUN --format savedmodel"
+            )
         given = tuple(call.outputs.shape[1:])
         if len(given) != len(wanted) or not call.outputs.shape[1:].is_compatible_with(wanted):
             raise Refused(

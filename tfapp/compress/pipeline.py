@@ -21,6 +21,7 @@ from tfapp.data.examples import Data
 from tfapp.errors import Failed, Refused
 from tfapp.evaluate import latency
 from tfapp.lite import exporting, flatbuffer
+from tfapp.lite.asked import Asked as FileAsked
 from tfapp.lite.converter import Scheme
 from tfapp.recipe import Recipe
 from tfapp.run import Run
@@ -164,11 +165,12 @@ def _levels(parent: Parent, asked: Asked, small: bool, say: Say) -> tuple[int, i
 
 def _guessed(parent: Parent, asked: Asked, level: int) -> dict[str, int]:
     strengths = stages.strengths(asked.pipeline, level, _pinned(asked))
-    plan, saved = parent.plan, parent.run.file("model")
-    if "distill" in strengths:
-        narrow = recipes.narrowed(parent.module, parent.plan.config, strengths["distill"])
-        plan, saved = plan.model_copy(update={"config": narrow}), None
-    return guess.size(parent.module, plan, parent.data, saved, strengths, "quantize" in asked.pipeline)
+    rounds, saved = "quantize" in asked.pipeline, parent.run.file("model")
+    if "distill" not in strengths:
+        return guess.size(parent.module, parent.plan, parent.data, saved, strengths, rounds)
+    narrow = recipes.narrowed(parent.module, parent.plan.config, strengths["distill"])
+    student = parent.plan.model_copy(update={"config": narrow})
+    return guess.size(parent.module, student, parent.data, None, strengths, rounds)
 
 
 def _at_level(parent: Parent, asked: Asked, level: int, say: Say) -> Made:
@@ -242,7 +244,7 @@ def _written(run: Run, scheme: Scheme, say: Say) -> Path:
     """The run's model as a TFLite file; one that is there already is taken as it is."""
     path = run.file(f"exports/{scheme}/model.tflite")
     if not path.exists():
-        exporting.write(run, path, exporting.Asked(scheme), say)
+        exporting.write(run, path, FileAsked(scheme), say)
     return path
 
 

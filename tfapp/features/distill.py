@@ -239,10 +239,10 @@ def _all(teach: Teach, job: Job) -> dict[str, Any]:
     import numpy as np
     import tensorflow as tf
 
-    from tfapp import export
+    from tfapp import outputs
 
     ask = tf.function(teach, reduce_retracing=True)
-    parts = [tf.nest.map_structure(np.asarray, ask(batch)) for batch in export.raw_batches(job.data.train, 256)]
+    parts = [tf.nest.map_structure(np.asarray, ask(batch)) for batch in outputs.raw_batches(job.data.train, 256)]
     return tf.nest.map_structure(lambda *part: np.concatenate(part), *parts)
 
 
