@@ -151,7 +151,8 @@ class Calibrated:
             try:
                 self._debugger.run()
             except RuntimeError as error:
-                reason = str(error).strip().splitlines()[0]
+                # Before the reason stand the statistics of the layers so far.
+                reason = str(error).strip().splitlines()[-1]
                 raise Refused(f"the int8 model cannot be computed: {reason[:200]}") from error
         table = StringIO()
         self._debugger.layer_statistics_dump(table)
