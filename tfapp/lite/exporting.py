@@ -121,8 +121,10 @@ def settled(run: Run, asked: Asked) -> Asked:
     )
 
 
-def measured(run: Run, path: Path, name: str) -> dict[str, Any]:
+def measured(run: Run, path: Path, name: str, seconds: float = 1.0) -> dict[str, Any]:
     """What an exported file or SavedModel is worth on the run's test part, as a row of its report.
+
+    `seconds` go into the latency at each number of threads.
 
     Raises:
       Expected: the run's data is not where it was.
@@ -130,7 +132,7 @@ def measured(run: Run, path: Path, name: str) -> dict[str, Any]:
     source = _Source(run, run.read("data.json"))
     part, of = (source.data.test, "test") if len(source.data.test) else (source.data.validation, "validation")
     parent = shipped.answers(source.call, part, source.facts)
-    row = {**shipped.measure(path, part, parent, source.facts, name), "part": of}
+    row = {**shipped.measure(path, part, parent, source.facts, name, seconds=seconds), "part": of}
     worth.artefact(run, row)
     return row
 
