@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import export, lite, predict, shipped, worth
-from tfapp.errors import Failed, Usage
+from tfapp.errors import Failed, Refused, Usage
 from tfapp.evaluate import latency
 from tfapp.lite import exporting, flatbuffer
 from tfapp.lite.asked import Asked
@@ -147,3 +148,14 @@ def test_lite_load_is_all_that_a_stage_needs(points: Run, tmp_path: Path) -> Non
     np.testing.assert_allclose(call(features), export.load(points.folder)(features), atol=1e-5)
     with pytest.raises(Failed, match="does not say what it takes and gives"):
         predict.opened(tmp_path / "bare.tflite")
+
+
+def test_a_run_that_was_trained_for_int8_becomes_int8_and_nothing_else(tmp_path: Path) -> None:
+    inputs = keras.Input((2,), name="inputs")
+    rounded = tf.quantization.fake_quant_with_min_max_vars(inputs, -1.0, 1.0)
+    export.save(keras.Model(inputs, keras.layers.Dense(2)(rounded)), tmp_path)
+    run = Run(tmp_path)
+    assert exporting.settled(run, Asked()) == exporting.settled(run, Asked("int8")) == Asked("int8")
+    with pytest.raises(Refused, match="trained quantisation-aware, for int8, and --quantize dynamic would round it"):
+        exporting.settled(run, Asked("dynamic"))
+    assert exporting.write(run, tmp_path / "model.tflite", Asked(), print)["max_difference"] < 0.02
