@@ -119,9 +119,10 @@ def _measured(found: Any, path: Path) -> dict[str, Any] | None:
     """The row of the report; the file stands whether or not the run's data is still there."""
     from tfapp.lite import exporting
 
-    inside = path.resolve().is_relative_to(found.file("exports").resolve())
+    own, whole = found.file("exports").resolve(), path.resolve()
+    name = str(whole.relative_to(own)) if whole.is_relative_to(own) else str(path)
     try:
-        return exporting.measured(found, path, path.name if inside else str(path))
+        return exporting.measured(found, path, name)
     except Expected as error:
         asking.say(f"written, but not measured: {error}")
         return None

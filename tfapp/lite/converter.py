@@ -41,6 +41,10 @@ DEBUGGED = 50
 Representative = Callable[[], Iterable[Mapping[str, np.ndarray]]]
 
 
+class Unconvertible(Refused):
+    """TFLite has no operation for something in the model."""
+
+
 @dataclass(frozen=True)
 class LayerError:
     """How far one operation's quantised output is from its float output, both computed from the same inputs.
@@ -74,7 +78,8 @@ def convert(
         are whole numbers anyway (pixels) stay as they are.
 
     Raises:
-      Usage: no or too few representative examples. Refused: TFLite lacks an operation of the model.
+      Usage: no or too few representative examples. Unconvertible: TFLite lacks an operation of the model. Refused: it
+        cannot be calibrated.
     """
     if io == "int8" and scheme != "int8":
         raise Usage(f"int8 inputs and outputs belong to an int8 model, not to {scheme}\nleave them float32")
@@ -151,7 +156,8 @@ class Calibrated:
             try:
                 self._debugger.run()
             except RuntimeError as error:
-                reason = str(error).strip().splitlines()[0]
+                # Before the reason stand the statistics of the layers so far.
+                reason = str(error).strip().splitlines()[-1]
                 raise Refused(f"the int8 model cannot be computed: {reason[:200]}") from error
         table = StringIO()
         self._debugger.layer_statistics_dump(table)
@@ -244,7 +250,7 @@ def _told() -> Iterator[None]:
             lacking = ["recurrent layers that take batches of any size"]
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"TFLite has no {', '.join(lacking)}" if lacking else lines[0][:300]
-        raise Refused(
+        raise Unconvertible(
             f"this model does not become a TFLite file: {reason}\nexport it with --format savedmodel or keras"
         ) from error
 

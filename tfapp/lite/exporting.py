@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from tfapp import export, probe, shipped, tasks, worth
 from tfapp.data.examples import Data, Examples
-from tfapp.errors import Failed, Refused, Usage
+from tfapp.errors import Failed, Missing, Refused, Usage
 from tfapp.lite import converter, flatbuffer, interpreter
 from tfapp.lite.asked import Asked
-from tfapp.lite.converter import Calibrated, LayerError, Representative
+from tfapp.lite.converter import Calibrated, LayerError, Representative, Unconvertible
 from tfapp.outputs import raw_batches
 from tfapp.run import Run, make_folder, writing, writing_folder
 
@@ -76,6 +76,8 @@ def write(run: Run, path: Path, asked: Asked, say: Any) -> dict[str, Any]:
         another scheme than int8 was asked of a run that was trained for that.
       Failed: int8 does not come within the tolerance.
     """
+    if path.suffix != ".tflite":
+        raise Usage(f"{path} would not be known for a TFLite file\nend its name in .tflite")
     beside = path.with_suffix(".preprocess")
     for there in (path, beside):
         if there.exists():
@@ -90,7 +92,7 @@ def write(run: Run, path: Path, asked: Asked, say: Any) -> dict[str, Any]:
         make_folder(path.parent)
         if before:
             with writing_folder(beside) as aside:
-                before.rename(aside)
+                shutil.copytree(before, aside)
         with writing(path) as file:
             file.write(content)
     difference = float(np.max(np.abs(interpreter.load(path)(sample) - source.call(sample))))
@@ -122,16 +124,20 @@ def settled(run: Run, asked: Asked) -> Asked:
     )
 
 
-def measured(run: Run, path: Path, name: str) -> dict[str, Any]:
+def measured(run: Run, path: Path, name: str, seconds: float = 1.0) -> dict[str, Any]:
     """What an exported file or SavedModel is worth on the run's test part, as a row of its report.
+
+    `seconds` go into the latency at each number of threads.
 
     Raises:
       Expected: the run's data is not where it was.
     """
     source = _Source(run, run.read("data.json"))
     part, of = (source.data.test, "test") if len(source.data.test) else (source.data.validation, "validation")
+    if not len(part):
+        raise Missing("the run has neither a test nor a validation part\ngive it a share, as in config.split.test=0.1")
     parent = shipped.answers(source.call, part, source.facts)
-    row = {**shipped.measure(path, part, parent, source.facts, name), "part": of}
+    row = {**shipped.measure(path, part, parent, source.facts, name, seconds=seconds), "part": of}
     worth.artefact(run, row)
     return row
 
@@ -141,7 +147,7 @@ def _made(source: _Source, asked: Asked, place: Path, say: Any) -> tuple[Made, P
     if not any(spec.dtype == tf.string for spec in tf.nest.flatten(source.call.inputs)):
         try:
             return _quantised(source, _whole(source.run, place), None, asked, place, say), None
-        except Refused as refusal:
+        except Unconvertible as refusal:
             # Perhaps it is only the preprocessing that TFLite lacks operations for.
             apart = _apart(source.run, place)
             if apart is None:

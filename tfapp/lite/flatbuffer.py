@@ -12,7 +12,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfapp.errors import Failed
+from tfapp.errors import Failed, Missing
 
 # The name of our entry among the file's metadata.
 ENTRY = b"tfapp"
@@ -47,12 +47,12 @@ def read(path: Path) -> bytes:
     """A TFLite file's content.
 
     Raises:
-      Failed: it cannot be read, or is none.
+      Missing: it is not there. Failed: it is no TFLite file.
     """
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise Failed(f"{path} cannot be read: {error.strerror}") from error
+    except FileNotFoundError:
+        raise Missing(f"there is no file {path}\nwrite one: tfapp export RUN --format tflite") from None
     if content[4:8] != b"TFL3":
         raise Failed(f"{path} is no TFLite file\nwrite one: tfapp export RUN --format tflite")
     return content

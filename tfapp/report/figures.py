@@ -321,7 +321,7 @@ def by_position(losses: Sequence[float]) -> Plot:
 
 def artefacts(rows: Sequence[Mapping[str, Any]], label: str) -> Plot | None:
     """Score against size of each exported file; the larger a point, the longer its answer takes."""
-    shown = [row for row in rows if is_number(row["score"]["value"])]
+    shown = sorted((row for row in rows if is_number(row["score"]["value"])), key=lambda row: row["gzip_bytes"])
     if not shown:
         return None
     took = np.array([row["latency"]["1"]["p50_ms"] for row in shown])
@@ -338,8 +338,8 @@ def artefacts(rows: Sequence[Mapping[str, Any]], label: str) -> Plot | None:
         axes.errorbar(sizes, values, spread, fmt="none", ecolor=MUTED, elinewidth=0.8, alpha=0.7)
         axes.scatter(sizes, values, s=20 + 180 * took / took.max(), color=ACCENT, alpha=0.75, linewidths=0)
         for place, (size, value, row) in enumerate(zip(sizes, values, shown, strict=True)):
-            # Of points in one place the names would run into each other: they take turns above and below.
-            rise = 8 if place % 2 == 0 else -8
+            # Of points in one place the names would run into each other: neighbours stand at heights of their own.
+            rise = (10, -10, 22, -22, 34, -34)[place % 6]
             axes.annotate(
                 _cut(row["name"].removesuffix(".tflite"), 22), (size, value), (8, rise),
                 textcoords="offset points", va="center", fontsize=8, color=INK,
