@@ -278,9 +278,15 @@ def _published(parent: Parent, asked: Asked, tried: Sequence[Made], taken: Made,
     files |= {run.folder.name.rpartition("-")[0]: _written(run, "none", say) for run in taken.runs if not run.rounds}
     files["compressed"] = folder / "model.tflite"
     say(f"measuring {len(files)} files on {len(part):,} examples")
-    for name, path in files.items():
-        worth.artefact(parent.run, shipped.measure(path, part, known, parent.facts, name))
+    rows = [shipped.measure(path, part, known, parent.facts, name) for name, path in files.items()]
     whole = parent.run.read("report.json")
+    # Those of another compression's stages are of files that this one did not make.
+    others = [
+        row
+        for row in whole.get("artefacts", [])
+        if row["name"] not in files and not row["path"].startswith(str(folder))
+    ]
+    whole["artefacts"] = [*others, *rows]
     whole["compression"] = {
         "pipeline": list(asked.pipeline),
         "targets": [str(target) for target in asked.targets],
