@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,20 @@ def test_a_file_says_all_that_predict_needs_and_is_measured_for_the_report(point
     assert sorted(layer["unique"] for layer in row["layers"]) == [2, 3]
     assert 0 < row["latency"]["1"]["p50_ms"] <= row["latency"]["1"]["p95_ms"] and row["latency"]["4"]["calls"] >= 5
     assert 0 < row["memory"]["model_bytes"] < row["memory"]["peak_bytes"] < 500e6
+
+
+@pytest.mark.e2e
+def test_predicting_from_a_file_needs_no_tensorflow(points: Run, tmp_path: Path) -> None:
+    exporting.write(points, tmp_path / "model.tflite", Asked(), print)
+    np.save(tmp_path / "new.npy", np.zeros((3, 2), np.float32))
+    code = (
+        "import sys; from tfapp.cli.main import main; code = main(sys.argv[1:]); assert not code; print(*sys.modules)"
+    )
+    words = ["predict", str(tmp_path / "model.tflite"), str(tmp_path / "new.npy")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    *rows, modules = done.stdout.splitlines()
+    assert len(rows) == 4 and not {"tensorflow", "tf_keras"} & set(modules.split())
+    assert done.stderr == ""
 
 
 @pytest.mark.slow

@@ -61,7 +61,10 @@ def main() -> None:
     )
     for folder in asked.runs:
         rows = {row["name"]: row for row in Run(folder).read("report.json")["artefacts"]}
-        names = [PARENT, *(name for name in rows if name != PARENT and name.endswith(".tflite"))]
+        there = [name for name in rows if (folder / "exports" / name).suffix == ".tflite"]
+        names = sorted(
+            (name for name in there if (folder / "exports" / name).exists()), key=lambda name: name != PARENT
+        )
         times = paired([folder / "exports" / name for name in names], asked.blocks, asked.calls)
         for name, took in zip(names, times, strict=True):
             row, parent = rows[name], rows[PARENT]
