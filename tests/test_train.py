@@ -163,7 +163,14 @@ def test_validate_describes_and_trains_nothing(runs_root: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], EVERYTHING, PRESSED, ["quantize=true"]], ids=["plain", "with everything", "pressed", "rounded"]
+    "words",
+    [
+        [],
+        EVERYTHING,
+        pytest.param(PRESSED, marks=pytest.mark.slow),
+        pytest.param(["quantize=true"], marks=pytest.mark.slow),
+    ],
+    ids=["plain", "with everything", "pressed", "rounded"],
 )
 @pytest.mark.parametrize("stop_at", [2, 4, 6])
 def test_a_training_stopped_and_gone_on_with_is_the_same_to_the_bit(tmp_path, monkeypatch, words, stop_at) -> None:

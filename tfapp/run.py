@@ -89,7 +89,7 @@ class Run:
     @property
     def rounds(self) -> bool:
         """Whether the model was trained with quantisation, so that its deliverable is a TFLite file."""
-        return bool(self.plan().get("quantize"))
+        return self.file("plan.yaml").exists() and bool(self.plan().get("quantize"))
 
     def describe(self, data: Data) -> None:
         """Write data.json, which is all that reading new files needs, and dropped.csv, which names what was left out."""

@@ -26,8 +26,10 @@ INPUTS = {
     "fashion_mnist": image(28, 28, 1),
     "cifar10": image(32, 32, 3),
     "image_folder": lambda config: keras.Input((config.size, config.size, 3)),
+    "efficientnet": image(64, 64, 3),
     "tabular": lambda config: {"numbers": keras.Input((30,)), "categories": keras.Input((1,), dtype="int64")},
     "text_classification": lambda config: keras.Input((20,), dtype="int64"),
+    "shared_encoder": lambda config: keras.Input((20,), dtype="int64"),
     "language_model": lambda config: keras.Input((config.length,), dtype="int32"),
 }
 CASES = [
