@@ -82,7 +82,7 @@ def trained(words: list[str], folder: Path) -> tuple[list[str], Path]:
 
         # From the preprocessed inputs on: strings have no place in a TFLite file.
         whole = keras.Model(inputs, tasks.of(data.task).finish(done.model(inputs, training=False)))
-        export.saved_model(whole, folder / "model")
+        export.saved_model(whole, folder / "model", batch=1)
     return list(job.notes), folder / "model"
 
 

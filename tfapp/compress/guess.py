@@ -46,7 +46,7 @@ def size(
     fresh = preprocess.inputs()
     whole = keras.Model(fresh, tasks.of(data.task).finish(model(fresh, training=False)))
     with tempfile.TemporaryDirectory() as place:
-        export.saved_model(whole, Path(place) / "model")
+        export.saved_model(whole, Path(place) / "model", batch=1)
         file = Path(place) / "model.tflite"
         # The weights of dynamic are those of int8, and it needs no data.
         file.write_bytes(lite.convert(Path(place) / "model", "dynamic" if quantize else "none"))
