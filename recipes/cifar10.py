@@ -17,7 +17,7 @@ import tf_keras as keras
 from pydantic import Field
 
 from tfapp.data import arrays, downloads, idx
-from tfapp.recipe import Settings, Split, Training
+from tfapp.recipe import Settings, Split, Training, scaled
 
 defaults = {"fit": {"epochs": 100, "batch_size": 128, "patience": 20, "schedule": "cosine"}}
 
@@ -27,6 +27,7 @@ THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 class Config(Settings):
     folder: str | None = Field(None, description="folder of IDX files; nothing: Keras downloads CIFAR-10")
     model: Literal["resnet20", "cnn"] = Field("resnet20", description="the network")
+    filters: int = Field(16, ge=1, description="filters of the first convolution; cnn has twice as many")
     learning_rate: float = Field(0.1, gt=0, description="peak learning rate of SGD with momentum 0.9")
     weight_decay: float = Field(1e-4, ge=0, description="decay of the kernels a step, per unit of learning rate")
     flip: bool = Field(True, description="mirror half of the training images")
@@ -68,8 +69,8 @@ def model(config, inputs, data):
 
 def resnet20(config, inputs, outputs):
     """6n + 2 layers with n = 3, shortcuts padded with zeros where the paper pads them (its option A)."""
-    x = convolution(config, inputs, 16)
-    for filters, stride in ((16, 1), (32, 2), (64, 2)):
+    x = convolution(config, inputs, config.filters)
+    for filters, stride in ((config.filters, 1), (2 * config.filters, 2), (4 * config.filters, 2)):
         for block in range(3):
             x = residual(config, x, filters, stride if block == 0 else 1)
     x = keras.layers.GlobalAveragePooling2D()(x)
@@ -91,7 +92,7 @@ def residual(config, x, filters, stride):
 
 def cnn(config, inputs, outputs):
     x = inputs
-    for filters in (32, 64, 128):
+    for filters in (2 * config.filters, 4 * config.filters, 8 * config.filters):
         x = convolution(config, convolution(config, x, filters), filters)
         x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Dropout(0.4)(keras.layers.Flatten()(x))
@@ -119,6 +120,10 @@ def dense(config, outputs):
 def decay(config):
     # The gradient of l·w² is 2·l·w.
     return keras.regularizers.L2(config.weight_decay / 2)
+
+
+def narrowed(config, width):
+    return config.model_copy(update={"filters": scaled(config.filters, width)})
 
 
 def training(config, data):

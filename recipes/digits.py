@@ -13,14 +13,14 @@ import tf_keras as keras
 from pydantic import Field
 
 from tfapp.data import arrays
-from tfapp.recipe import Settings, Split, Training
+from tfapp.recipe import Settings, Split, Training, scaled
 
 defaults = {"fit": {"epochs": 60, "batch_size": 64, "patience": 12, "schedule": "cosine"}}
 
 
 class Config(Settings):
     filters: int = Field(32, ge=1, description="filters of the first convolution; the second has twice as many")
-    units: int = Field(128, ge=1, description="units of the hidden layer")
+    units: int = Field(128, ge=1, description="units of the last hidden layer")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of the last hidden units dropped in training")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of Adam")
     split: Split = Split(validation=0.1, test=0.2)
@@ -46,6 +46,10 @@ def model(config, inputs, data):
     x = keras.layers.Dense(config.units, activation="relu")(x)
     x = keras.layers.Dropout(config.dropout)(x)
     return keras.Model(inputs, keras.layers.Dense(data.outputs)(x))
+
+
+def narrowed(config, width):
+    return config.model_copy(update={"filters": scaled(config.filters, width), "units": scaled(config.units, width)})
 
 
 def training(config, data):

@@ -19,8 +19,8 @@ import tf_keras as keras
 from pydantic import Field, model_validator
 
 from tfapp.data import downloads, images
-from tfapp.errors import Missing
-from tfapp.recipe import Settings, Split, Training
+from tfapp.errors import Missing, Refused
+from tfapp.recipe import Settings, Split, Training, scaled
 
 # Without the warm-up the first steps at the full rate leave the dense layer half dead.
 defaults = {"fit": {"epochs": 20, "batch_size": 32, "patience": 8, "schedule": {"kind": "cosine", "warmup": 1}}}
@@ -49,6 +49,7 @@ class Config(Settings):
     weights: Literal["none", "imagenet"] = Field("none", description="where a large network starts from")
     freeze: bool = Field(False, description="train the last layer only; wants weights=imagenet")
     filters: int = Field(16, ge=1, description="filters of the first convolution of a small network")
+    units: int = Field(128, ge=1, description="units of the last hidden layer of small_cnn")
     dropout: float = Field(0.4, ge=0, lt=1, description="share of the last hidden units dropped in training")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of Adam; 1e-4 suits imagenet weights")
     augment: Augment = Augment()
@@ -87,7 +88,8 @@ def augment(config):
         random = tf.random.stateless_uniform([6], seed, -1, 1)
         pixels, image = image, tf.cast(image, tf.float32)
         if strength.shift or strength.rotation or strength.zoom:
-            image = moved(image, random, strength)
+            angle, scale = math.radians(strength.rotation) * random[0], 1 + strength.zoom * random[1]
+            image = images.moved(image, strength.shift * random[2:4], angle, scale)
         if strength.flip:
             image = tf.where(random[4] > 0, tf.reverse(image, [1]), image)
         if strength.brightness:
@@ -95,25 +97,6 @@ def augment(config):
         return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), pixels.dtype)
 
     return changed
-
-
-def moved(image, random, strength):
-    """A float image shifted, turned and scaled about its middle, all at once; the outermost pixels go on outside."""
-    height, width, _ = image.shape
-    angle = random[0] * math.radians(strength.rotation)
-    scale = 1 + strength.zoom * random[1]
-    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
-    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
-    shift_x = middle_x - cos * middle_x + sin * middle_y + strength.shift * width * random[2]
-    shift_y = middle_y - sin * middle_x - cos * middle_y + strength.shift * height * random[3]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=tf.stack([cos, -sin, shift_x, sin, cos, shift_y, 0.0, 0.0])[None],
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )[0]
 
 
 def preprocess(config, data):
@@ -149,7 +132,7 @@ def small_cnn(config, inputs):
         x = convolution(x, config.filters * 2**power)
         x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Flatten()(x)
-    return keras.layers.Dense(128, activation="relu")(x)
+    return keras.layers.Dense(config.units, activation="relu")(x)
 
 
 def resnet20(config, inputs):
@@ -184,6 +167,12 @@ def application(config, inputs):
         for layer in network.layers:
             layer.trainable = False
     return network.output
+
+
+def narrowed(config, width):
+    if config.backbone not in SMALL:
+        raise Refused(f"{config.backbone} comes in one width\ntake config.backbone=small_cnn or resnet20")
+    return config.model_copy(update={"filters": scaled(config.filters, width), "units": scaled(config.units, width)})
 
 
 def training(config, data):

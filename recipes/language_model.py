@@ -24,7 +24,7 @@ from pydantic import Field
 
 from tfapp import recompute
 from tfapp.data import tokens as streams
-from tfapp.recipe import Settings, Training
+from tfapp.recipe import Settings, Training, scaled
 
 defaults = {"fit": {"epochs": 6, "batch_size": 32, "schedule": {"kind": "cosine", "warmup": 0.3}, "clip_norm": 1.0}}
 
@@ -77,6 +77,10 @@ def _block(config, name):
     y = keras.layers.Dense(4 * config.width, activation="gelu", name="expand")(y)
     x += keras.layers.Dropout(config.dropout)(keras.layers.Dense(config.width, name="contract")(y))
     return keras.Model(inputs, x, name=name)
+
+
+def narrowed(config, width):
+    return config.model_copy(update={"width": scaled(config.width, width, config.heads)})
 
 
 def training(config, data):

@@ -14,7 +14,7 @@ import tf_keras as keras
 from pydantic import Field
 
 from tfapp.data import arrays, downloads, idx
-from tfapp.recipe import Settings, Split, Training
+from tfapp.recipe import Settings, Split, Training, scaled
 
 defaults = {"fit": {"epochs": 10, "batch_size": 64, "patience": 4, "schedule": "cosine"}}
 
@@ -22,6 +22,7 @@ defaults = {"fit": {"epochs": 10, "batch_size": 64, "patience": 4, "schedule": "
 class Config(Settings):
     folder: str | None = Field(None, description="folder of IDX files; nothing: Keras downloads MNIST")
     filters: int = Field(32, ge=1, description="filters of the first convolution; the second has twice as many")
+    units: int = Field(128, ge=1, description="units of the last hidden layer")
     dropout: float = Field(0.4, ge=0, lt=1, description="share of the last hidden units dropped in training")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of Adam")
     split: Split = Split(validation=0.1, test=0.1)
@@ -49,9 +50,13 @@ def model(config, inputs, data):
         x = keras.layers.ReLU()(x)
         x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Flatten()(x)
-    x = keras.layers.Dense(128, activation="relu")(x)
+    x = keras.layers.Dense(config.units, activation="relu")(x)
     x = keras.layers.Dropout(config.dropout)(x)
     return keras.Model(inputs, keras.layers.Dense(data.outputs)(x))
+
+
+def narrowed(config, width):
+    return config.model_copy(update={"filters": scaled(config.filters, width), "units": scaled(config.units, width)})
 
 
 def training(config, data):

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from tfapp.data import tables
 from tfapp.errors import Usage
-from tfapp.recipe import Settings, Split, Training
+from tfapp.recipe import Settings, Split, Training, scaled
 
 defaults = {"fit": {"epochs": 20, "batch_size": 256, "patience": 8, "schedule": "cosine"}}
 
@@ -182,6 +182,11 @@ def model(config, inputs, data):
         targets = data.train.labels
         x = keras.layers.Rescaling(float(targets.std()) or 1.0, float(targets.mean()), dtype="float32")(x)
     return keras.Model(inputs, x)
+
+
+def narrowed(config, width):
+    hidden = [scaled(units, width) for units in config.hidden]
+    return config.model_copy(update={"hidden": hidden, "embedding": scaled(config.embedding, width)})
 
 
 def training(config, data):

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from tfapp.data import texts
 from tfapp.errors import Missing
-from tfapp.recipe import Settings, Split, Training
+from tfapp.recipe import Settings, Split, Training, scaled
 
 defaults = {"fit": {"epochs": 20, "batch_size": 64, "patience": 4, "schedule": "cosine"}}
 
@@ -157,6 +157,11 @@ def _transformer(config, ids):
         y = keras.layers.Dense(4 * config.embedding, activation="gelu")(y)
         x = x + keras.layers.Dense(config.embedding)(y)
     return _mean(keras.layers.LayerNormalization()(x), tf.not_equal(ids, 0))
+
+
+def narrowed(config, width):
+    embedding = scaled(config.embedding, width, config.heads if config.model == "transformer" else 1)
+    return config.model_copy(update={"embedding": embedding, "filters": scaled(config.filters, width)})
 
 
 def training(config, data):

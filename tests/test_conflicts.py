@@ -7,6 +7,7 @@ import pytest
 from tfapp import conflicts, plan
 from tfapp import recipe as recipes
 from tfapp.errors import Refused
+from tfapp.features import Features
 from tfapp.settings import Settings
 
 
@@ -22,8 +23,16 @@ TRIGGERS = [
     ("fit.batch_size=auto runtime.strategy=tpu", "fit.batch_size=64 runtime.strategy=tpu"),
     ("runtime.replicas=2 runtime.strategy=single", "runtime.replicas=2 runtime.strategy=mirrored"),
     ("runtime.replicas=2 runtime.strategy=tpu", "runtime.strategy=tpu"),
+    ("quantize=true prune=0.5", "quantize=true start=run"),
+    ("quantize=true cluster=16", "quantize=true start=run"),
+    ("quantize=true runtime.precision=bfloat16", "quantize=true"),
+    ("quantize=true fit.accumulate=2", "quantize=true"),
+    ("quantize=true distill=run distill.hints.a=b", "quantize=true start=run distill=run"),
+    ("start=true", "start=run"),
     ("fit.jit=true runtime.deterministic=true", "fit.jit=true"),
     ("fit.jit=true runtime.deterministic=true", "runtime.deterministic=true"),
+    ("distill=true", "distill=runs/big"),
+    ("distill=runs/big distill.alpha=0", "distill=runs/big distill.alpha=0.5"),
 ]
 
 
@@ -50,9 +59,10 @@ def test_every_row_has_words_that_go_against_it_alone() -> None:
 
 
 def test_a_row_names_the_settings_that_it_refuses_and_the_way_out() -> None:
-    known = set(plan.keys(plan.schema(Config)))
+    known = set(plan.keys(plan.schema(Config))) | set(Features.model_fields)
     for row in conflicts.CONFLICTS:
-        named = [word.partition("=")[0] for word in row.why.replace(",", " ").replace(":", " ").split() if "." in word]
+        words = [word.partition("=")[0] for word in row.why.replace(",", " ").replace(":", " ").split()]
+        named = [word for word in words if "." in word or word in Features.model_fields]
         assert named and set(named) <= known, row.why
         assert row.instead and "\n" not in row.why + row.instead
 

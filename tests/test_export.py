@@ -10,9 +10,11 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import export
+from tfapp import export, lite
 from tfapp.data.examples import Examples
-from tfapp.errors import Failed, Refused, Usage
+from tfapp.errors import Failed, Missing, Refused, Usage
+from tfapp.lite import exporting
+from tfapp.lite.asked import Asked
 from tfapp.preprocess import Preprocess
 from tfapp.run import Run
 
@@ -107,26 +109,37 @@ def test_predicting_in_portions_is_predicting_at_once(saved) -> None:
     np.testing.assert_allclose(outputs, before, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["savedmodel", "keras", "tflite"])
+@pytest.mark.parametrize("kind", ["savedmodel", "keras"])
 def test_every_form_gives_the_run_s_outputs_and_replaces_nothing(saved, kind: str, tmp_path: Path) -> None:
-    name, run, features, before = saved
+    _, run, features, before = saved
     path = tmp_path / "deep" / f"model.{kind}"
-    if name == "words" and kind == "tflite":
-        with pytest.raises(Refused, match="this model takes strings.*\nexport it with --format savedmodel or keras"):
-            export.export(run, kind, path)
-        assert not path.exists()
-        return
     written = export.export(run, kind, path)
     assert written["max_difference"] < 1e-5 and written["bytes"] > 100 and written["checked"] == 16
     if kind == "keras":
         after = export.load_keras(path)(tf.nest.map_structure(tf.constant, features), training=False).numpy()
-    elif kind == "tflite":
-        after = export._tflite_call(path.read_bytes())(features)
     else:
         after = export.load_saved(path)(features)
     np.testing.assert_allclose(after, before, atol=1e-5)
     with pytest.raises(Usage, match="exists already, and is left as it is"):
         export.export(run, kind, path)
+
+
+def test_a_tflite_file_gives_the_run_s_outputs_with_its_strings_looked_up_beside_it(saved, tmp_path: Path) -> None:
+    name, run, features, before = saved
+    path = tmp_path / "deep" / "model.tflite"
+    written = exporting.write(run, path, Asked(), lambda line: None)
+    assert written["max_difference"] < 1e-5 and written["bytes"] == path.stat().st_size
+    np.testing.assert_allclose(lite.load(path)(features), before, atol=1e-5)
+    beside = path.with_suffix(".preprocess")
+    assert beside.exists() == (name == "words") and written.get("preprocess") == (
+        str(beside) if name == "words" else None
+    )
+    with pytest.raises(Usage, match="exists already, and is left as it is"):
+        exporting.write(run, path, Asked(), lambda line: None)
+    if beside.exists():
+        beside.rename(tmp_path / "elsewhere")
+        with pytest.raises(Missing, match="takes what .*model.preprocess makes of the raw features, and that is not"):
+            lite.load(path)
 
 
 def test_the_serving_signature_has_the_features_names(saved) -> None:

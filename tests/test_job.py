@@ -20,6 +20,7 @@ from tfapp import validate
 from tfapp.cli import asking
 from tfapp.errors import Failed, Refused
 from tfapp.job import Job
+from tfapp.recipe import Training
 from tfapp.runtime import Machine
 
 SMALL = str(Path(__file__).parent / "fixtures" / "small.py")
@@ -81,6 +82,87 @@ def test_a_model_that_does_not_fit_the_data_is_told_what_would(model: Any, said:
         made(model=model)
 
 
+def test_layers_are_called_the_same_whatever_was_built_before() -> None:
+    first, second = made(), made()
+    assert [layer.name for layer in first.model.layers] == [layer.name for layer in second.model.layers]
+
+
+def trained_by(*metrics: Any) -> Any:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return lambda config, data: Training(keras.optimizers.SGD(), loss, metrics)
+
+
+class Ours(keras.metrics.Metric):
+    """One that takes no weights."""
+
+    def update_state(self, labels, outputs):
+        pass
+
+    def result(self):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (lambda: keras.metrics.Precision(), "metric Precision does not take labels of int64 \\[n\\] and outputs \\[n, 3\\]: "),
+        (lambda: keras.metrics.F1Score(), "metric F1Score does not take .*dtype"),
+        (lambda: keras.metrics.MeanIoU(3), "metric MeanIoU does not take .*Shapes"),
+        (Ours, "metric Ours does not take .*'sample_weight'\nit gets what the loss gets, and weights"),
+    ],
+)  # fmt: skip
+def test_a_metric_that_does_not_fit_the_data_is_told_with_one_that_does(metric: Any, said: str) -> None:
+    with pytest.raises(Failed, match=said) as told:
+        made(training=trained_by(metric()))
+    assert len(str(told.value).splitlines()) <= 3 and "SparseCategoricalAccuracy" in str(told.value)
+
+
+def test_metrics_of_one_name_are_told() -> None:
+    two = trained_by(keras.metrics.SparseCategoricalAccuracy("a"), keras.metrics.SparseTopKCategoricalAccuracy(2, "a"))
+    with pytest.raises(Failed, match="need a name each, but 'a' is there twice"):
+        made(training=two)
+    with pytest.raises(Failed, match="but 'loss' is there twice"):
+        made(training=trained_by(keras.metrics.SparseCategoricalAccuracy("loss")))
+
+
+def test_a_metric_that_fits_has_seen_nothing_when_the_training_begins() -> None:
+    metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy"), keras.metrics.SparseTopKCategoricalAccuracy(2, "2")]
+    job = made(training=trained_by(*metrics))
+    assert job.metrics == tuple(metrics)
+    assert all(float(tf.reduce_sum(weight)) == 0 for metric in metrics for weight in metric.weights)
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        (lambda image: image, "gave <lambda>, which is no function of features and seed\naugment\\(config\\) returns"),
+        (tf.constant(1), "gave EagerTensor, which is no function"),
+        (lambda image, seed: tf.cast(image, tf.uint8), r"makes uint8 \[6, 6, 1\] of features of float32 \[6, 6, 1\]\nend it"),
+        (lambda image, seed: image[:4], r"makes float32 \[4, 6, 1\] of features of float32 \[6, 6, 1\]\nend it"),
+        (lambda image, seed: (image, seed), "makes tuple of 2 of features"),
+        (lambda image, seed: None, "makes NoneType of features"),
+        (
+            lambda image, seed: tf.image.stateless_random_crop(image, [9, 9, 1], seed),
+            r"does not take features of float32 \[6, 6, 1\]: ",
+        ),
+        (keras.layers.RandomFlip(), "does not take features of"),
+    ],
+)  # fmt: skip
+def test_an_augmentation_that_does_not_fit_is_told_what_would(augment: Any, said: str) -> None:
+    with pytest.raises(Failed, match=said) as told:
+        made(augment=lambda config: augment)
+    assert len(str(told.value).splitlines()) <= 3
+
+
+def test_an_error_in_the_recipe_s_own_augmentation_is_told_with_its_line(tmp_path: Path) -> None:
+    text = Path(SMALL).read_text().replace("return lambda image, seed:", "return lambda image, seed: image.sise or")
+    (tmp_path / "mine.py").write_text(text)
+    line = next(n for n, one in enumerate(text.splitlines(), 1) if "image.sise" in one)
+    _, module, plan, _ = asking.ask([str(tmp_path / "mine.py")], [], None, None)
+    with pytest.raises(Failed, match=rf"mine.py:{line} failed: AttributeError: .*sise"):
+        jobs.of(plan, module, module.data(plan.config), ONE)
+
+
 def test_a_batch_of_several_replicas_must_share_out_evenly() -> None:
     with pytest.raises(Refused, match="use fit.batch_size=18 or 15"):
         made("fit.batch_size=16", machine=Machine(None, 3))
@@ -136,6 +218,14 @@ def test_a_validated_plan_is_described_with_its_memory() -> None:
     assert memory["activations"] == (36 + 5 * 64 + 3) * 16 * 4
     text = "\n".join(validate.lines(found))
     assert "parameters: 251 (243 trainable)" in text and "the plan is sound" in text
+
+
+def test_a_layer_that_is_called_twice_keeps_two_outputs() -> None:
+    def twice(config, inputs, data):
+        dense = keras.layers.Dense(1)
+        return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(dense(dense(inputs)))))
+
+    assert validate.describe(made(model=twice))["memory"]["activations"] == (36 + 36 + 36 + 36 + 3) * 16 * 4
 
 
 def test_the_description_of_several_replicas_is_of_one() -> None:

@@ -13,6 +13,7 @@ import tf_keras as keras
 from tfapp import preprocess as module
 from tfapp.data.examples import Data, Examples
 from tfapp.data.pipeline import Batches
+from tfapp.errors import Failed
 from tfapp.preprocess import Preprocess
 from tfapp.settings import Settings
 
@@ -101,3 +102,30 @@ def test_the_raw_features_of_examples_that_are_loaded_are_what_the_loading_gives
     whole = Data(loaded, loaded, loaded, "classification", "image", ("a", "b"))
     found = Preprocess.of(SimpleNamespace(), Settings(), whole)
     assert found.raw == tf.TensorSpec([None, 4, 4, 3], tf.uint8) and found.raw_inputs().name == "inputs"
+
+
+def word(shape: tuple[int, ...] = ()) -> Any:
+    return keras.Input(shape, dtype=tf.string, name="word")
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (
+            lambda: keras.Model({"x": (x := keras.Input((2,), name="x"))}, keras.layers.Dense(1)(x)),
+            r"does not take the features of one example, {word: string \[\], x: float32 \[1\]}: .*\nbegin it in keras.Input",
+        ),
+        (lambda: keras.Model(x := keras.Input((1,), name="y"), x), "does not take the features of one example"),
+        (lambda: keras.Model({"x": (x := keras.Input((1,), name="x"))}, [x, x]), "gives list of 2 for a batch of one"),
+        (
+            lambda: keras.Model({"word": (w := word())}, keras.layers.TextVectorization(ragged=True, vocabulary=["a"])(w)),
+            "gives RaggedTensor for a batch of one example",
+        ),
+        (lambda: keras.Model({"x": (x := keras.Input((1,), name="x"))}, tf.reduce_sum(x)), r"gives float32 \[\] for"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Input dict contained keys")
+def test_a_preprocessing_that_does_not_fit_the_features_is_told_what_would(made: Any, said: str) -> None:
+    with pytest.raises(Failed, match=said) as told:
+        Preprocess.of(SimpleNamespace(preprocess=lambda config, data: made()), Settings(), data())
+    assert len(str(told.value).splitlines()) <= 3

@@ -43,9 +43,49 @@ CONFLICTS = (
         "use runtime.strategy=mirrored, or leave runtime.replicas out",
     ),
     Conflict(
+        lambda p: p.quantize and p.prune,
+        "quantize with prune in one run: zeros come and go while the rounding is learnt",
+        "one after the other: train with prune, then with quantize and start.run=RUN, which keeps the zeros",
+    ),
+    Conflict(
+        lambda p: p.quantize and p.cluster,
+        "quantize with cluster in one run: the rounding is learnt for values that then change",
+        "one after the other: train with cluster, then with quantize and start.run=RUN, which keeps the shared values",
+    ),
+    Conflict(
+        lambda p: p.quantize and p.runtime.precision != "float32",
+        "quantize with runtime.precision=bfloat16 or float16, in which 8 bits of rounding are lost in its own",
+        "use runtime.precision=float32",
+    ),
+    Conflict(
+        lambda p: p.quantize and p.fit.accumulate > 1,
+        "quantize with fit.accumulate: the ranges of activations are those of the whole batch",
+        "leave fit.accumulate out",
+    ),
+    Conflict(
         lambda p: p.fit.jit and p.runtime.deterministic,
         "fit.jit=true with runtime.deterministic=true: XLA gives no such promise",
         "choose one of them",
+    ),
+    Conflict(
+        lambda p: p.quantize and p.distill and p.distill.hints,
+        "quantize with distill.hints: the layers that would be told are wrapped",
+        "give the hints to the training before: train with distill, then with quantize and start.run=RUN",
+    ),
+    Conflict(
+        lambda p: p.start and not p.start.run,
+        "start without start.run: there are no weights to begin with",
+        "name a finished run: start=RUN",
+    ),
+    Conflict(
+        lambda p: p.distill and not p.distill.teacher,
+        "distill without distill.teacher: there is no one to learn from",
+        "name a finished run, or the folder of a SavedModel: distill=RUN",
+    ),
+    Conflict(
+        lambda p: p.distill and not p.distill.alpha and not p.distill.hints,
+        "distill.alpha=0 without distill.hints: nothing would be learned from the teacher",
+        "give the teacher's answers some weight, as distill.alpha=0.5",
     ),
 )
 

@@ -23,6 +23,7 @@ NEEDED = (
     "tf_keras",
     "tensorboard",
     "ai-edge-litert",
+    "flatbuffers",
     "numpy",
     "scipy",
     "scikit-learn",

@@ -1,8 +1,7 @@
-"""What ships: one model from raw features to probabilities or values, as SavedModel, .keras and TFLite."""
+"""What ships: one model from raw features to probabilities or values, as SavedModel and .keras (TFLite: `lite`)."""
 
 from __future__ import annotations
 
-import keyword
 import shutil
 import zipfile
 from pathlib import Path
@@ -13,10 +12,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import tasks
-from tfapp.data.examples import Examples
 from tfapp.errors import Failed, Refused, Usage
-from tfapp.preprocess import Preprocess, batches_of
+from tfapp.outputs import predict, raw_batches  # noqa: F401, what one does with a loaded export
+from tfapp.preprocess import Preprocess
 from tfapp.run import Run, make_folder, writing, writing_folder
+from tfapp.signature import argument, feature
 
 
 def whole(preprocess: Preprocess, model: keras.Model, task: str) -> keras.Model:
@@ -30,9 +30,19 @@ def whole(preprocess: Preprocess, model: keras.Model, task: str) -> keras.Model:
 
 
 def save(model: keras.Model, folder: Path) -> None:
-    """Write `model/` (SavedModel with the signature serving_default) and `model.keras` into a run's folder."""
+    """Write `model/` (SavedModel with the signature serving_default) and `model.keras` into a run's folder.
+
+    A model that TF-MOT made round has no `model.keras`: Keras would write it, and could not load it. What `parts` makes
+    of it stands in `parts/` instead, as two SavedModels.
+    """
     with writing_folder(folder / "model") as aside:
         saved_model(model, aside)
+    if any(hasattr(layer, "quantize_config") for layer in model._flatten_layers()):
+        if apart := parts(model):
+            with writing_folder(folder / "parts") as aside:
+                for name, part in zip(("before", "rest"), apart, strict=True):
+                    saved_model(part, aside / name)
+        return
     with writing(folder / "model.keras") as file:
         # Keras looks at the name's ending to choose the format, so it gets a name of its own.
         aside = folder / ".model.part.keras"
@@ -43,67 +53,51 @@ def save(model: keras.Model, folder: Path) -> None:
             aside.unlink(missing_ok=True)
 
 
-def saved_model(model: keras.Model, path: Path) -> None:
-    """Write a SavedModel whose serving_default takes the raw features by name and gives `outputs`."""
+def saved_model(model: keras.Model, path: Path, batch: int | None = None) -> None:
+    """Write a SavedModel whose serving_default takes the raw features by name and gives `outputs`.
+
+    A model that gives several tensors by name (a preprocessing does) gives them by these names instead. `batch` fixes
+    how many examples it takes, which TFLite wants of recurrent layers; None: any number.
+    """
     module = tf.Module()
     module.model = model
-    specs = {name: tf.TensorSpec(t.shape, t.dtype, name=_argument(name)) for name, t in _named_inputs(model).items()}
+    specs = {
+        name: tf.TensorSpec([batch, *t.shape[1:]], t.dtype, name=argument(name))
+        for name, t in _named_inputs(model).items()
+    }
 
     @tf.function(input_signature=[specs])
     def serve(features: dict[str, Any]) -> dict[str, Any]:
-        return {"outputs": model(features if isinstance(model.input, dict) else features["inputs"], training=False)}
+        given = model(features if isinstance(model.input, dict) else features["inputs"], training=False)
+        return given if isinstance(given, dict) else {"outputs": given}
 
     # The function and not a trace of it: TensorFlow must trace it anew to save variables of several replicas.
     module.serve = serve
     tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
 
 
-def tflite(folder: Path) -> bytes:
-    """The run's model as a TFLite file, with the float32 weights as they are.
-
-    Raises:
-      Refused: the model has operations that TFLite lacks (strings and lookups).
-    """
-    model = load_keras(folder / "model.keras")
-    if any(t.dtype == tf.string for t in tf.nest.flatten(model.input)):
-        raise Refused(
-            "this model takes strings (texts or categories), and TFLite has no operations on them\n"
-            "export it with --format savedmodel or keras"
-        )
-    # Not from the Keras model: an input named by a keyword of Python would have no signature.
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "model"), signature_keys=["serving_default"])
-    try:
-        content = converter.convert()
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise Refused(
-            f"the TFLite converter refuses this model: {reason}\nexport it with --format savedmodel or keras"
-        ) from error
-    return content
-
-
 def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
-    """Write a finished run's model as `kind` (savedmodel, keras, tflite) to `path`, load it back and check it.
+    """Write a finished run's model as `kind` (savedmodel, keras) to `path`, load it back and check it.
 
     Returns:
       Its path, bytes, and the largest difference of its outputs from the run's own on random inputs.
 
     Raises:
-      Usage: there is something already. Refused: TFLite cannot hold this model.
+      Usage: there is something already.
     """
     if path.exists():
         raise Usage(f"{path} exists already, and is left as it is\nwrite elsewhere with --output")
     make_folder(path.parent)
     # Loaded before anything is written: a damaged model is not passed on.
     own = load(run.folder)
-    sample = _sample(own.inputs, 16)
-    expected = own(sample)
-    if kind == "tflite":
-        content = tflite(run.folder)
-        written = _tflite_call(content)
-        with writing(path) as file:
-            file.write(content)
-    elif kind == "keras":
+    drawn = sample(own.inputs, 16)
+    expected = own(drawn)
+    if kind == "keras":
+        if run.rounds:
+            raise Refused(
+                f"{run.folder} was trained with quantize, and such a model has no .keras form\n"
+                "export it with --format tflite or savedmodel"
+            )
         model = load_keras(run.file("model.keras"))
         with writing(path) as file:
             file.write(run.file("model.keras").read_bytes())
@@ -115,7 +109,7 @@ def export(run: Run, kind: str, path: Path) -> dict[str, Any]:
         with writing_folder(path) as aside:
             shutil.copytree(run.file("model"), aside)
         written = load_saved(path)
-    difference = float(np.max(np.abs(written(sample) - expected)))
+    difference = float(np.max(np.abs(written(drawn) - expected)))
     return {"path": str(path), "bytes": _bytes(path), "checked": 16, "max_difference": difference}
 
 
@@ -156,59 +150,94 @@ def load(folder: Path) -> Any:
 
 
 def load_saved(path: Path) -> Any:
-    """A SavedModel of ours as a function, as `load` gives it."""
+    """A SavedModel of ours as a function, as `load` gives it; of preprocessing that gives several inputs, a dict.
+
+    Its attributes: `inputs` (a tf.TensorSpec, or one a name) and `variables`.
+    """
+    graph = served(path)
+
+    def call(features: Any) -> Any:
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), graph(features))
+
+    call.inputs, call.variables = graph.inputs, graph.variables  # type: ignore[attr-defined]
+    return call
+
+
+def served(path: Path) -> Any:
+    """A SavedModel as a function on tensors; its `inputs` and `outputs` are a tf.TensorSpec each, or one a name.
+
+    Raises:
+      Failed: it cannot be read. Refused: it has not the signature that ours have.
+    """
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # noqa: BLE001, as a damaged file can make its reader raise anything
         raise _unreadable(path, error) from error
+    if "serving_default" not in loaded.signatures:
+        raise Refused(
+            f"{path} has no signature serving_default, as the SavedModels of runs have\n"
+            "take one that tfapp wrote: a run's model/, or tfapp export RUN --format savedmodel"
+        )
     serve = loaded.signatures["serving_default"]
 
-    def call(features: Any) -> np.ndarray:
+    def call(features: Any) -> Any:
         named = features if isinstance(features, dict) else {"inputs": features}
-        served = serve(**{_argument(name): tf.convert_to_tensor(value) for name, value in named.items()})
-        return served["outputs"].numpy()
+        return _single(
+            serve(**{argument(name): tf.convert_to_tensor(value) for name, value in named.items()}), "outputs"
+        )
 
     # The signature's function dies with the object that it came from.
     call.model = loaded  # type: ignore[attr-defined]
-    inputs = {_feature(argument): spec for argument, spec in serve.structured_input_signature[1].items()}
-    call.inputs = inputs["inputs"] if list(inputs) == ["inputs"] else inputs  # type: ignore[attr-defined]
+    inputs = {feature(name): spec for name, spec in serve.structured_input_signature[1].items()}
+    call.inputs = _single(inputs, "inputs")  # type: ignore[attr-defined]
+    call.outputs = _single(serve.structured_outputs, "outputs")  # type: ignore[attr-defined]
+    call.variables = serve.variables  # type: ignore[attr-defined]
     return call
 
 
-def predict(call: Any, examples: Examples, batch_size: int = 256) -> np.ndarray:
-    """Outputs of the exported model for all examples, float32 [n, outputs]."""
-    parts = [call(batch) for batch in raw_batches(examples, batch_size)]
-    return np.concatenate(parts)
+def _single(named: dict[str, Any], name: str) -> Any:
+    return named[name] if list(named) == [name] else named
 
 
-def raw_batches(examples: Examples, batch_size: int) -> Any:
-    """The examples' raw features as the exported model takes them, in portions."""
-    if examples.load is None:
-        return batches_of(examples.features, batch_size)
-    features = tf.nest.map_structure(tf.constant, examples.features)
-    dataset = tf.data.Dataset.from_tensor_slices(features)
-    return dataset.map(examples.load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+def variables(path: Path) -> Any:
+    """The reader of a SavedModel's variables, as `tf.train.load_checkpoint` gives it.
+
+    Raises:
+      Failed: it cannot be read.
+    """
+    try:
+        return tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    except Exception as error:  # noqa: BLE001, as a damaged file can make its reader raise anything
+        raise _unreadable(path, error) from error
 
 
-def _tflite_call(content: bytes) -> Any:
-    """A TFLite file's content as a function, through the LiteRT interpreter."""
-    from ai_edge_litert.interpreter import Interpreter
+def parts(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """A whole model (of `whole`) as its preprocessing and the rest of it; None where it has no preprocessing.
 
-    runner = Interpreter(model_content=content).get_signature_runner("serving_default")
+    For forms that cannot hold the first (TFLite has no operations on strings). The rest takes what the first gives, by
+    the same names, or `inputs` where that is one tensor. Weights are shared, not copied.
+    """
+    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    if len(inside) < 2:
+        return None
+    inner, trained = inside
+    raw = _fresh(model.input)
+    before = keras.Model(raw, inner(raw, training=False), name="tfapp_preprocess")
+    inputs = _fresh(before.output)
+    outputs = trained(inputs, training=False)
+    for layer in model.layers[model.layers.index(trained) + 1 :]:
+        outputs = layer(outputs)
+    return before, keras.Model(inputs, outputs, name="tfapp_model")
 
-    def call(features: Any) -> np.ndarray:
-        named = features if isinstance(features, dict) else {"inputs": features}
-        return np.concatenate(
-            [
-                runner(**{_argument(name): value[[row]] for name, value in named.items()})["outputs"]
-                for row in range(len(next(iter(named.values()))))
-            ]
-        )
 
-    return call
+def _fresh(tensors: Any) -> Any:
+    """New inputs like these symbolic tensors: by the same names, or one called inputs."""
+    if isinstance(tensors, dict):
+        return {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in tensors.items()}
+    return keras.Input(tensors.shape[1:], dtype=tensors.dtype, name="inputs")
 
 
-def _sample(inputs: Any, n: int) -> Any:
+def sample(inputs: Any, n: int) -> Any:
     """Random raw features of the inputs (a tf.TensorSpec, or one a name), to compare two forms of a model."""
     random = np.random.default_rng(0)
 
@@ -227,19 +256,6 @@ def _bytes(path: Path) -> int:
     return (
         sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
     )
-
-
-def _argument(name: str) -> str:
-    """What a SavedModel calls an input: a column «class» cannot be the keyword argument that TensorFlow makes of it.
-
-    A «class_» beside it becomes «class__», so no two inputs get one name.
-    """
-    return f"{name}_" if keyword.iskeyword(name.rstrip("_")) else name
-
-
-def _feature(argument: str) -> str:
-    """The input that a SavedModel calls so."""
-    return argument[:-1] if keyword.iskeyword(argument.rstrip("_")) else argument
 
 
 def _named_inputs(model: keras.Model) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MethodType, ModuleType
@@ -12,15 +13,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src.engine import compile_utils
 
 from tfapp import accumulate, batch_size, batch_statistics, recompute, tasks
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
-from tfapp.errors import Failed, Refused, Usage, nearest
+from tfapp.errors import Expected, Failed, Refused, Usage, nearest
 from tfapp.optimizers import clip_whole_gradients, planned
 from tfapp.plan import Fit, Plan
-from tfapp.preprocess import Preprocess, of_tf_keras
-from tfapp.recipe import Training
+from tfapp.preprocess import Preprocess, example, in_words, of_tf_keras
+from tfapp.recipe import Training, at_work, gist
 from tfapp.runtime import Machine
 
 # What a Training is made of, and what one looks like.
@@ -44,6 +46,8 @@ class Job:
       bind: what is done to the compiled model before it trains, in this order.
       callbacks: what features add, in the order in which it is called.
       unwrap: what makes the trained model plain again, called in reverse order.
+      settled: the step from which the model is what it is to be; no epoch that ends before can be the best.
+      notes: what features have to say before training.
     """
 
     plan: Plan
@@ -59,6 +63,14 @@ class Job:
     bind: tuple[Callable[[keras.Model], None], ...] = ()
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     unwrap: tuple[Callable[[keras.Model], keras.Model], ...] = ()
+    settled: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch, from 0, that can be the best: it ends with the model settled, or is the last."""
+        last = math.ceil(self.total_steps / len(self.train)) - 1
+        return min(last, max(0, math.ceil(self.settled / len(self.train)) - 1))
 
     @property
     def total_steps(self) -> int:
@@ -88,6 +100,8 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
       Refused: the global batch cannot be shared out evenly. Failed: a part of the recipe does not fit the data.
     """
     batch_size.shareable(plan, machine.replicas)
+    # Layers have the same names whatever was built in this process before: settings name them.
+    keras.backend.reset_uids()
     preprocess = Preprocess.of(recipe, plan.config, data)
     inputs = preprocess.inputs()
     model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
@@ -181,8 +195,10 @@ def _taught(made: Any, data: Data) -> Training:
             raise Failed(
                 f"the recipe's {part} is {given}\ngive an object of tf_keras (not of its legacy part), as {example}"
             )
-    labels = tf.zeros([2, *data.train.labels.shape[1:]], data.train.labels.dtype)
-    outputs = tf.zeros([2, *tasks.of(data.task).shape(data)])
+    labels = tf.constant(data.train.labels[:2])
+    shape = [len(labels), *tasks.of(data.task).shape(data)]
+    # Logits on both sides of 0.
+    outputs = tf.reshape(tf.linspace(-2.0, 2.0, math.prod(shape)), shape)
     try:
         made.loss.call(labels, outputs)
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
@@ -193,7 +209,44 @@ def _taught(made: Any, data: Data) -> Training:
             f"the recipe's loss {type(made.loss).__name__} does not take labels of {labels.dtype.name} {_sizes(labels)} and "
             f"outputs {_sizes(outputs)}: {str(error).strip().splitlines()[0]}\n{wanted}"
         ) from error
+    _told_apart(made.metrics)
+    for metric in made.metrics:
+        _measures(metric, labels, outputs, data)
     return made
+
+
+def _told_apart(metrics: Sequence[Any]) -> None:
+    names = ["loss", *(metric.name for metric in metrics)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise Failed(
+            f"the recipe's metrics and its loss need a name each, but {twice!r} is there twice\n"
+            'name them, as keras.metrics.SparseTopKCategoricalAccuracy(3, name="top_3")'
+        )
+
+
+def _measures(metric: Any, labels: tf.Tensor, outputs: tf.Tensor, data: Data) -> None:
+    """Let a metric see two examples, as Keras will show it all of them."""
+    container = compile_utils.MetricsContainer(None, [metric])
+
+    @tf.function
+    def see() -> Any:
+        how = {"sample_weight": tf.ones([len(labels)])}
+        return tf.distribute.get_strategy().run(container.update_state, (labels, outputs), how)
+
+    try:
+        container.build(outputs, labels)
+        see()
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        wanted = (
+            'keras.metrics.SparseCategoricalAccuracy("accuracy")'
+            if data.classes
+            else 'keras.metrics.MeanAbsoluteError("mae")'
+        )
+        raise Failed(
+            f"the recipe's metric {type(metric).__name__} does not take labels of {labels.dtype.name} {_sizes(labels)} and "
+            f"outputs {_sizes(outputs)}: {gist(error)}\nit gets what the loss gets, and weights; one that does: {wanted}"
+        ) from error
+    metric.reset_state()
 
 
 def _sizes(tensor: tf.Tensor) -> str:
@@ -211,11 +264,40 @@ def _batches(
 ) -> tuple[Batches, Batches | None]:
     fit, seed, size = plan.fit, plan.runtime.seed, batch_size.number(plan)
     augment = recipe.augment(plan.config) if hasattr(recipe, "augment") else None
+    if augment is not None:
+        _changes(augment, recipe, example(data.train))
     train = Batches(data.train, size, seed, fit.shuffle, augment, class_weights=_class_weights(plan, data))
     # A batch that is too large to train on at once may be too large to evaluate.
     rows = _evenly(len(data.validation), size // fit.accumulate, replicas)
     validation = Batches(data.validation, rows, exact_mean=True) if len(data.validation) else None
     return preprocess.before(train), preprocess.before(validation) if validation else None
+
+
+def _changes(augment: Any, recipe: ModuleType, batch: Any) -> None:
+    """Let the recipe's augmentation change one example (a batch of one), as the pipeline will."""
+    advice = "augment(config) returns a function: features of one example, seed int32[2] → features of the same kind"
+    try:
+        inspect.signature(augment).bind("features", "seed")
+    except (TypeError, ValueError):
+        given = getattr(augment, "__name__", type(augment).__name__)
+        raise Failed(
+            f"the recipe's augment() gave {given}, which is no function of features and seed\n{advice}"
+        ) from None
+    features = tf.nest.map_structure(lambda column: column[0], batch)
+    try:
+        with at_work(recipe):
+            changed = tf.function(augment)(features, tf.constant([0, 0]))
+    except Expected:
+        raise
+    except Exception as error:
+        raise Failed(
+            f"the recipe's augment does not take features of {in_words(features)}: {gist(error)}\n{advice}"
+        ) from error
+    if in_words(changed) != in_words(features):
+        raise Failed(
+            f"the recipe's augment makes {in_words(changed)} of features of {in_words(features)}\n"
+            "end it in tf.cast(changed, features.dtype) or tf.ensure_shape(changed, features.shape), whichever is amiss"
+        )
 
 
 def _class_weights(plan: Plan, data: Data) -> np.ndarray | None:
@@ -249,3 +331,5 @@ def announce(job: Job, say: Callable[[str], None]) -> None:
         f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {size} "
         f"({replicas}{parts}), {len(job.train)} steps an epoch, {job.total_steps:,} steps at most"
     )
+    for note in job.notes:
+        say(note)

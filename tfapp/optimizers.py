@@ -25,14 +25,32 @@ def changed(optimizer: Any, **settings: Any) -> Any:
             f"the recipe's optimizer {type(optimizer).__name__} has no {', '.join(sorted(unknown))}\n"
             "use one of tf_keras.optimizers (Adam, AdamW, SGD, …; not tf_keras.optimizers.legacy)"
         )
-    if isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-        config["learning_rate"] = optimizer._learning_rate  # The config holds a description of it.
+    held = optimizer._learning_rate
+    if isinstance(held, keras.optimizers.schedules.LearningRateSchedule) and "learning_rate" not in settings:
+        config["learning_rate"] = held  # The config holds a description of it.
     copy = type(optimizer).from_config({**config, **settings})
     # What is left out of weight decay is not part of the config.
     for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_names"):
         if hasattr(optimizer, name):
             setattr(copy, name, getattr(optimizer, name))
     return copy
+
+
+def slower(optimizer: Any, factor: float) -> Any:
+    """A copy of an optimizer that is not built yet, whose learning rate, schedule and all, is `factor` times as high.
+
+    Raises:
+      Refused: it has a schedule of its own kind.
+    """
+    rate = optimizer._learning_rate
+    if isinstance(rate, Schedule):
+        return changed(optimizer, learning_rate=Schedule(**{**rate.get_config(), "peak": rate.peak * factor}))
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        raise Refused(
+            "the recipe's optimizer brings a learning-rate schedule of its own, which cannot be made slower\n"
+            "give the optimizer a plain learning rate, and the plan a fit.schedule"
+        )
+    return changed(optimizer, learning_rate=float(optimizer.get_config()["learning_rate"]) * factor)
 
 
 def planned(optimizer: Any, fit: Fit, steps_per_epoch: int, total_steps: int) -> Any:

@@ -20,6 +20,7 @@ from tfapp import environment
 from tfapp.data.examples import Data, Examples
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed
+from tfapp.recipe import gist
 from tfapp.settings import Settings
 
 
@@ -38,9 +39,10 @@ class Preprocess:
     @classmethod
     def of(cls, recipe: ModuleType, config: Settings, data: Data) -> Preprocess:
         """The recipe's preprocess(), adapted on the training part alone."""
+        raw = example(data.train)
         has = hasattr(recipe, "preprocess")
-        model = of_tf_keras(recipe.preprocess(config, data), "preprocess()") if has else None
-        return cls(_raw(data.train, model), model)
+        model = _taking(recipe.preprocess(config, data), raw) if has else None
+        return cls(tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), raw), model)
 
     def __call__(self, features: Any) -> Any:
         """A batch of raw features as a batch of inputs."""
@@ -111,10 +113,41 @@ def _inputs(tensors: Any) -> Any:
     return keras.Input(tensors.shape[1:], dtype=tensors.dtype)
 
 
-def _raw(examples: Examples, model: keras.Model | None) -> Any:
-    """What a batch of features looks like, from one example."""
+def example(examples: Examples) -> Any:
+    """The raw features of the first example, as a batch of one."""
     first = tf.nest.map_structure(lambda column: tf.constant(column[:1]), examples.features)
-    if examples.load is not None:
-        one = examples.load(tf.nest.map_structure(lambda column: column[0], first))
-        first = tf.nest.map_structure(lambda value: value[None], one)
-    return tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), first)
+    if examples.load is None:
+        return first
+    one = examples.load(tf.nest.map_structure(lambda column: column[0], first))
+    return tf.nest.map_structure(lambda value: value[None], one)
+
+
+def in_words(features: Any) -> str:
+    """What one or more features look like, as «float32 [28, 28, 1]»."""
+    if isinstance(features, Mapping):
+        return "{" + ", ".join(f"{name}: {in_words(one)}" for name, one in sorted(features.items())) + "}"
+    if isinstance(features, list | tuple):
+        return f"{type(features).__name__} of {len(features)}"
+    if not isinstance(features, tf.Tensor):
+        return type(features).__name__
+    return f"{features.dtype.name} {list(features.shape)}"
+
+
+def _taking(made: Any, raw: Any) -> keras.Model:
+    """What preprocess() made, if it is a model that takes these raw features (a batch of one) and gives inputs."""
+    model = of_tf_keras(made, "preprocess()")
+    one = in_words(tf.nest.map_structure(lambda t: t[0], raw))
+    try:
+        given = model(raw, training=False)
+    except Exception as error:
+        raise Failed(
+            f"the recipe's preprocess() does not take the features of one example, {one}: {gist(error)}\n"
+            'begin it in keras.Input(shape, dtype="…") of that shape, or in a dict of them with these names'
+        ) from error
+    outputs = list(given.values()) if isinstance(given, dict) else [given]
+    if not all(isinstance(one, tf.Tensor) and one.shape.rank and one.shape[0] == 1 for one in outputs):
+        raise Failed(
+            f"the recipe's preprocess() gives {in_words(given)} for a batch of one example of {one}\n"
+            "it gives a tensor, or a dict of tensors, with a row an example"
+        )
+    return model

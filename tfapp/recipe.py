@@ -13,6 +13,8 @@ and, where it likes,
     augment(config)                -> function (features of one example, seed int32[2]) -> features, or None
     defaults                       = {"fit": {"epochs": 20}}: the plan's own settings that suit this recipe
     space(hp, config)              -> Config: for tuning
+    narrowed(config, width)        -> Config of the same model with about width × its units and filters, 0 < width ≤ 1:
+                                      a smaller student of the same kind
 
 Its docstring says how to run it, what it costs, what score to expect and where the data comes from.
 """
@@ -40,7 +42,18 @@ if TYPE_CHECKING:
     from tfapp.data.examples import Data
     from tfapp.settings import Settings, Split
 
-__all__ = ["Recipe", "Settings", "Split", "Training", "find", "listed", "load", "write_copy"]
+__all__ = [
+    "Recipe",
+    "Settings",
+    "Split",
+    "Training",
+    "find",
+    "listed",
+    "load",
+    "narrowed",
+    "scaled",
+    "write_copy",
+]
 
 REQUIRED = ("Config", "data", "model", "training")
 
@@ -172,6 +185,36 @@ def data(module: ModuleType, config: Settings) -> Data:
     return made
 
 
+def narrowed(module: ModuleType, config: Settings, width: float) -> Settings:
+    """The config of a loaded recipe for the same model, narrower.
+
+    Args:
+      width: share of its units and filters, in (0, 1]; the depth stays.
+
+    Raises:
+      Usage: the recipe has no narrowed(), or the width is none. Failed: narrowed() gave something else.
+    """
+    if not 0 < width <= 1:
+        raise Usage(f"a width of {width:g} is none\ngive a share of the model's own width: more than 0, at most 1")
+    if not hasattr(module, "narrowed"):
+        raise Usage(
+            f"the recipe {module.__file__} does not say how its model is made narrower\n"
+            "define narrowed(config, width), which returns a Config with about width × its units and filters"
+        )
+    made = module.narrowed(config, width)
+    if not isinstance(made, type(config)):
+        raise Failed(
+            f"the recipe's narrowed() gave {type(made).__name__}, not its Config\n"
+            "end it in: return config.model_copy(update={…})"
+        )
+    return made
+
+
+def scaled(size: int, width: float, multiple: int = 1) -> int:
+    """About width × a number of units or filters: the nearest multiple (of a number of heads, say), at least one."""
+    return max(1, round(size * width / multiple)) * multiple
+
+
 def _wrong(config: Any) -> str | None:
     """What keeps a recipe's Config from being one."""
     from tfapp.settings import Settings
@@ -195,12 +238,12 @@ def at_work(module: ModuleType) -> Iterator[None]:
         if line is None:
             raise
         raise Failed(
-            f"the recipe {module.__file__}:{line} failed: {type(error).__name__}: {_gist(error)}\n"
+            f"the recipe {module.__file__}:{line} failed: {type(error).__name__}: {gist(error)}\n"
             "see the way there: the same command with --debug"
         ) from error
 
 
-def _gist(error: Exception) -> str:
+def gist(error: Exception) -> str:
     """The few words that say what is wrong, of an error that may go on for a page."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = lines[-1:] if lines and lines[0] == "in user code:" else lines[:2]

@@ -11,14 +11,14 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tfapp import batch_size, environment
+from tfapp import batch_size, environment, features
 from tfapp.errors import Interrupted, Missing, Paused, Preempted, Usage, nearest
 from tfapp.plan import Plan, difference, from_file
 
@@ -86,7 +86,18 @@ class Run:
     @property
     def lacking(self) -> list[str]:
         """What a finished run has and this one has not, or has lost."""
-        return [name for name in ("data.json", "model", "model.keras", "report.json") if not self.file(name).exists()]
+        promised = ["data.json", "model", *([] if self.rounds else ["model.keras"]), "report.json"]
+        return [name for name in promised if not self.file(name).exists()]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the model that it ended with, and what it says of its data."""
+        return digest([*self.file("model").rglob("*"), self.file("model.keras"), self.file("data.json")])
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the model was trained with quantisation, so that its deliverable is a TFLite file."""
+        return self.file("plan.yaml").exists() and bool(self.plan().get("quantize"))
 
     def describe(self, data: Data) -> None:
         """Write data.json, which is all that reading new files needs, and dropped.csv, which names what was left out."""
@@ -172,6 +183,15 @@ class Run:
         return held
 
 
+def digest(paths: Iterable[Path]) -> str:
+    """SHA-256 over files, in the order of their names; what is no file is left out."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in paths if path.is_file()):
+        with open(path, "rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
 def root() -> Path:
     """Where runs are kept: TFAPP_RUNS, or runs/ in the current folder.
 
@@ -224,8 +244,9 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     """Open the folder for this plan: a new run, or the unfinished one of the same plan.
 
     Raises:
-      Usage: the folder holds another plan's run, with the difference, or no run, or another process is at it.
-      Missing: it is somebody else's, who lets nobody write there. PermissionError, OSError: from the disk.
+      Usage: the folder holds another plan's run, with the difference, or no run, or another process is at it; or what it
+        rests on has changed.
+      Missing: it is somebody else's, who lets nobody write there; or what it rests on is not there. PermissionError, OSError: from the disk.
     """
     run = Run(folder)
     if folder.exists() and not folder.is_dir():
@@ -243,6 +264,10 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
         changes = difference(saved, plan.model_dump(mode="json"))
         if run.read("run.json").get("recipe_sha256", recipe_digest) != recipe_digest:
             changes.append("the recipe's file has changed since this run began")
+        if run.status != "finished" or run.lacking:
+            known = run.read("run.json").get("rests_on", {})
+            there = features.rests_on(plan)
+            changes += [f"{name} has changed since this run began" for name in there if known.get(name) != there[name]]
         if changes:
             raise Usage(
                 f"{folder} holds the run of another plan: {'; '.join(changes[:4])}{' …' if len(changes) > 4 else ''}\n"
@@ -252,9 +277,11 @@ def begin(folder: Path, plan: Plan, recipe_digest: str, fresh: bool = False) -> 
     # The workers of a cluster open the same folder at the same time: what one has half written is hidden.
     if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise Usage(f"{folder} is not empty and is no run\ngive --run a new or empty folder")
+    there = features.rests_on(plan)
     make_folder(folder)
     write_text(run.file("plan.yaml"), plan.to_yaml())
-    run.write("run.json", {"status": "new", "started": now(), "recipe_sha256": recipe_digest})
+    facts = {"status": "new", "started": now(), "recipe_sha256": recipe_digest}
+    run.write("run.json", {**facts, "rests_on": there} if there else facts)
     run.file("logs").mkdir(exist_ok=True)
     return run
 

@@ -258,6 +258,7 @@ def _multiworker(tf: Any) -> Any:
     except tf.errors.UnknownError as error:
         if "Could not start gRPC server" not in str(error):
             raise
+        signs.tell(port="taken")
         raise Missing(
             "the port that TF_CONFIG gives to this worker is in use on this machine\n"
             "end what listens there (ss -ltnp shows it), or give the worker another port"

@@ -83,7 +83,14 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None) -> Tra
     restore_generators = compiled(job)
     monitor = job.monitor
     record = Record(run.folder if machine.chief else None)
-    best = Best(monitor, plan.fit.mode, plan.fit.min_delta, run.file("checkpoints/best.npz"), plan.fit.restore_best)
+    best = Best(
+        monitor,
+        plan.fit.mode,
+        plan.fit.min_delta,
+        run.file("checkpoints/best.npz"),
+        plan.fit.restore_best,
+        job.first_epoch,
+    )
     saved = [*job.callbacks, best, *_planned(job, monitor), record]
     checkpoint = Checkpoint(run.file("checkpoints"), machine, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
@@ -167,7 +174,11 @@ def _planned(job: Job, monitor: str) -> list[keras.callbacks.Callback]:
     mode = "max" if more_is_better(monitor, fit.mode) else "min"
     callbacks: list[keras.callbacks.Callback] = []
     if fit.patience:
-        callbacks.append(keras.callbacks.EarlyStopping(monitor, fit.min_delta, fit.patience, mode=mode))
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                monitor, fit.min_delta, fit.patience, mode=mode, start_from_epoch=job.first_epoch
+            )
+        )
     if fit.schedule.kind == "plateau":
         schedule = fit.schedule
         lowest = schedule.final * float(job.optimizer.learning_rate)

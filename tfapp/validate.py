@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ def describe(job: Job) -> dict[str, Any]:
     job.optimizer.build(job.model.trainable_variables)
     weights = _bytes(job.model.weights)
     activation = 2 if job.plan.runtime.precision != "float32" else 4
-    outputs = sum(_size(layer.output_shape) for layer in job.model.layers if hasattr(layer, "output_shape"))
+    # A layer that is called several times keeps as many outputs.
+    calls = Counter(node.layer for nodes in getattr(job.model, "_nodes_by_depth", {}).values() for node in nodes)
+    layers = [layer for layer in job.model.layers if hasattr(layer, "output_shape")]
+    outputs = sum(_size(layer.output_shape) * max(1, calls[layer]) for layer in layers)
     return {
         "recipe": job.plan.recipe,
         "plan": job.plan.model_dump(mode="json"),

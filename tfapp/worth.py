@@ -16,8 +16,8 @@ from tfapp import plan as plans
 from tfapp import recipe as recipes
 from tfapp import report as pages
 from tfapp.data.examples import Data
-from tfapp.errors import Missing
 from tfapp.evaluate import latency
+from tfapp.outputs import raw_batches
 from tfapp.plan import Plan
 from tfapp.run import Run, now, write_text, writing
 
@@ -61,7 +61,11 @@ def measured(run: Run, recipe: ModuleType, plan: Plan, data: Data) -> dict[str, 
         "kind": data.kind,
         "data": summary(data),
         **evaluate(call, data, run),
-        "sizes": {"savedmodel": latency.size(run.file("model")), "keras": latency.size(run.file("model.keras"))},
+        "sizes": {
+            form: latency.size(run.file(name))
+            for form, name in (("savedmodel", "model"), ("keras", "model.keras"))
+            if run.file(name).exists()
+        },
         "latency": {"savedmodel": speed(call, data)},
         "plan": plan.model_dump(mode="json"),
         "environment": environment.describe(),
@@ -92,7 +96,7 @@ def speed(call: Any, data: Data) -> dict[str, Any]:
 
     def batch_for(size: int) -> Any:
         part = data.test if len(data.test) else data.train
-        return next(iter(export.raw_batches(part.take(np.arange(size) % len(part)), size)))
+        return next(iter(raw_batches(part.take(np.arange(size) % len(part)), size)))
 
     return latency.measure(call, batch_for)
 
@@ -135,19 +139,28 @@ def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[s
     whole, facts = run.read("report.json"), run.read("data.json")
     call = export.load(run.folder)
     if path is None:
-        recipe = recipes.find(run.plan()["recipe"])
-        module = recipes.load(recipe)
-        plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
-        with recipes.at_work(module):
-            data = recipes.data(module, plan.config)
-        whole.update(evaluate(call, data, run))
+        whole.update(evaluate(call, data_of(run), run))
         return publish(run, whole), whole["evaluation"]
-    examples, dropped = predict.source(facts["kind"]).read_labelled(facts["reader"], facts["classes"], path)
-    if dropped:
-        say(f"left out {len(dropped)} examples of {path}, as {dropped[0].name} ({dropped[0].reason})")
-    if not len(examples):
-        raise Missing(f"no labelled example of the model's classes in {path}\nclasses: {', '.join(facts['classes'])}")
-    measured = tasks.of(facts["task"]).score(call, examples, facts["classes"])
-    measured |= {"part": str(path), "dropped": len(dropped)}
+    measured = predict.score(call, facts, path, say)
     whole.setdefault("evaluations", {})[str(path)] = measured
     return publish(run, whole), measured
+
+
+def data_of(run: Run) -> Data:
+    """A run's data, read and split off by its recipe as in training.
+
+    Raises:
+      Expected: the recipe or its data is not where it was.
+    """
+    recipe = recipes.find(run.plan()["recipe"])
+    module = recipes.load(recipe)
+    plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
+    with recipes.at_work(module):
+        return recipes.data(module, plan.config)
+
+
+def artefact(run: Run, row: dict[str, Any]) -> dict[str, Any]:
+    """Put what `shipped.measure` found into the run's report, in the place of an older row of that name."""
+    whole = run.read("report.json")
+    others = [one for one in whole.get("artefacts", []) if one.get("name") != row["name"]]
+    return publish(run, {**whole, "artefacts": [*others, row]})

@@ -148,17 +148,56 @@ def test_runs_of_different_tasks_are_set_side_by_side_and_not_compared(trained, 
     ("kind", "form"), [(k, f) for k in ("classes", "values", "text") for f in ("savedmodel", "keras")]
 )
 def test_every_kind_of_model_is_exported_and_checked(trained, kind, form, tmp_path, capsys):
-    assert main(["export", trained[kind], "--format", form, "--output", str(tmp_path / "model.keras"), "--json"]) == 0
+    words = ["export", trained[kind], "--format", form, "--output", str(tmp_path / "model.keras"), "--no-measure"]
+    assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["max_difference"] < 1e-4
-    assert main(["export", trained[kind], "--format", form, "--output", str(tmp_path / "model.keras")]) == 2
+    assert main(words) == 2
     assert "exists already, and is left as it is" in said(capsys)[0]
 
 
-@pytest.mark.parametrize("kind", ["classes", "text"])
-def test_strings_are_refused_for_tflite_and_nothing_is_written(trained, kind, capsys):
-    assert main(["export", trained[kind], "--format", "tflite"]) == 3
-    assert "takes strings" in said(capsys)[0]
-    assert not list(Path(trained[kind], "exports").glob("*"))
+@pytest.mark.parametrize(
+    ("kind", "file"), [("classes", "classes"), ("values", "values"), ("text", "texts"), ("array", "mixed")]
+)
+def test_a_tflite_file_answers_as_its_run_does(trained, files, kind, file, tmp_path, capsys):
+    path, new = tmp_path / "model.tflite", str(files / f"{file}.{'npy' if kind == 'array' else 'csv'}")
+    assert main(["export", trained[kind], "--format", "tflite", "--output", str(path), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written["max_difference"] < 1e-5 and written["measured"]["change"]["value"] == pytest.approx(0, abs=1e-5)
+    assert path.with_suffix(".preprocess").is_dir() == (kind != "array")
+    answers = []
+    for model in (trained[kind], str(path)):
+        assert main(["predict", model, new, "--json"]) == 0
+        answers.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    for a, b in zip(*answers, strict=True):
+        for key, value in a.items():
+            assert b[key] == pytest.approx(value, abs=1e-5) if isinstance(value, float) else b[key] == value
+    if kind == "array":
+        return
+    measured = []
+    for model in (trained[kind], str(path)):
+        assert main(["evaluate", model, "--data", new, "--json"]) == 0
+        measured.append(json.loads(capsys.readouterr().out))
+    main_score = "mae" if kind == "values" else "accuracy"
+    assert measured[1]["scores"][main_score]["value"] == pytest.approx(
+        measured[0]["scores"][main_score]["value"], abs=1e-5
+    )
+    assert main(["evaluate", str(path)]) == 2
+    assert "does not hold the data it was tested on" in said(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--format", "keras", "--quantize", "int8"], "--quantize is for TFLite files, not for keras"),
+        (["--format", "tflite", "--representative", "64"], "--representative means nothing to --quantize none"),
+        (["--format", "tflite", "--quantize", "dynamic", "--io", "int8"], "--io means nothing to --quantize dynamic"),
+        (["--format", "tflite", "--quantize", "int8", "--representative", "8"], "--representative 8 is too few"),
+        (["--format", "tflite", "--quantize", "int8", "--tolerance", "-1"], "'--tolerance': -1.0 is not in the range"),
+    ],
+)
+def test_what_nobody_would_read_is_refused(trained, words, told, capsys):
+    assert main(["export", trained["array"], *words]) == 2
+    assert told in said(capsys)[0]
 
 
 def test_a_model_with_code_of_its_own_is_not_loaded_but_exported_as_it_was_saved(copy, capsys):
@@ -171,11 +210,11 @@ def test_a_model_with_code_of_its_own_is_not_loaded_but_exported_as_it_was_saved
         keras.layers.Dense(3),
     ]
     keras.Sequential(layers).save(copy / "model.keras")
-    for form in ("keras", "tflite"):
-        assert main(["export", str(copy), "--format", form]) == 3
-        assert "is not loaded, since it needs code of its own" in said(capsys)[0]
+    assert main(["export", str(copy), "--format", "keras"]) == 3
+    assert "is not loaded, since it needs code of its own" in said(capsys)[0]
     assert not list((copy / "exports").glob("*"))
-    assert main(["export", str(copy), "--format", "savedmodel"]) == 0
+    for form in ("savedmodel", "tflite"):
+        assert main(["export", str(copy), "--format", form, "--no-measure"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -191,7 +230,7 @@ def test_a_damaged_model_is_told_not_passed_on_and_had_anew(copy, spoilt, capsys
     before = json.loads((copy / "report.json").read_text())["evaluation"]["scores"]
     shutil.rmtree(copy / "model") if form == "savedmodel" else (copy / spoilt).unlink()
     assert main(["train", "-c", str(copy / "plan.yaml"), "--run", str(copy)]) == 0
-    assert main(["export", str(copy), "--format", form]) == 0
+    assert main(["export", str(copy), "--format", form, "--no-measure"]) == 0
     again = json.loads((copy / "report.json").read_text())
     assert again["evaluation"]["scores"] == before and again["seconds"] > 0
 

@@ -438,6 +438,16 @@ def test_evaluate_reads_labelled_folders_and_csvs_and_drops_unknown_labels(anima
     assert list(examples.names) == ["dog/01.png"] and not dropped
 
 
+def test_an_image_is_turned_against_the_clock_shifted_to_the_left_and_up_and_enlarged_about_its_middle():
+    image = RANDOM.integers(0, 256, (9, 9, 3)).astype(np.float32)
+    turned = images.moved(image, [0.0, 0.0], np.pi / 2, 1.0)
+    np.testing.assert_allclose(turned, np.rot90(image), atol=0.1)
+    shifted = images.moved(image, [2 / 9, 1 / 9], 0.0, 1.0)
+    np.testing.assert_allclose(shifted[:-1, :-2], image[1:, 2:], atol=0.1)
+    larger = images.moved(image, [0.0, 0.0], 0.0, 2.0)
+    np.testing.assert_allclose(larger[::2, ::2], image[2:7, 2:7], atol=0.1)
+
+
 def test_real_photographs_are_read_whole(shared_data):
     data = images.from_folder(shared_data / "sign_digits", Split(), 32, memory_limit=0)
     assert not data.dropped and len(data.classes) == 10

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +19,8 @@ import pytest
 
 from tfapp.runtime import HEARTBEAT
 
-SMALL = str(Path(__file__).parents[1] / "fixtures" / "small.py")
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+SMALL, STUCK = str(FIXTURES / "small.py"), str(FIXTURES / "stuck.py")
 ROOT = os.geteuid() == 0 and sys.platform == "linux"
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -83,6 +86,36 @@ def test_a_worker_that_never_comes_up_ends_the_waiting(tmp_path: Path) -> None:
     assert "waiting at most 5 s for all 2 workers: 127.0.0.1:31991, 127.0.0.1:31992" in told
     assert "Timeout (0:00:05)!" in told
     assert time.monotonic() - began < 90
+
+
+def test_a_worker_that_is_stuck_ends_itself_says_where_and_all_are_started_again(tmp_path: Path) -> None:
+    run, wait = tmp_path / "run", 12
+    job = tfapp(
+        *("launch", "--workers", "2", "--hang-timeout", str(wait), "--", "train", STUCK, "--run", str(run)),
+        STUCK=str(tmp_path / "stuck"),
+    )
+    told, _ = job.communicate(timeout=300)
+    assert job.returncode == 0, told
+    assert "waited too long (see where in its log) at step " in told, told
+    assert told.count("starting again from the last checkpoint") == 1
+    log = (run / "logs/worker-1.log").read_text()
+    assert f"Timeout (0:00:{wait})!" in log and re.search(r'stuck\.py", line \d+ in for_ever', log), log
+    seconds = time.time() - (tmp_path / "stuck").stat().st_mtime
+    assert seconds < wait + 120
+
+
+def test_a_port_that_is_taken_between_its_choice_and_its_use_is_replaced(tmp_path: Path) -> None:
+    job = tfapp("launch", "--workers", "2", "--max-restarts", "0", "--", "train", SMALL, "--run", str(tmp_path / "run"))
+    until(
+        lambda: len([worker for worker in psutil.Process(job.pid).children() if "TF_CONFIG" in worker.environ()]) == 2
+    )
+    address = json.loads(workers(job)[1].environ()["TF_CONFIG"])["cluster"]["worker"][1]
+    # Long before TensorFlow, which is being imported, can use it.
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        told, _ = job.communicate(timeout=300)
+    assert job.returncode == 0, told
+    assert "another process took the port of worker 1: starting again with other ports (1 of at most 5)" in told
+    assert "error: " not in told and "in use" not in told
 
 
 @pytest.fixture

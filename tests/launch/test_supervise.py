@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tfapp.launch import places
+from tfapp.launch import places, supervise
 from tfapp.launch.screen import Screen
-from tfapp.launch.supervise import Launch, run
+from tfapp.launch.supervise import Job, Launch, run
 
 pytestmark = pytest.mark.e2e
 ACTOR = "tests.fixtures.actor"
@@ -99,6 +103,52 @@ def test_a_signal_stops_all_workers_and_gives_the_exit_code(number: int, code: i
     assert launched("sleep=60") == code
     told = capfd.readouterr().err
     assert "stopping at the next step" in told and "stopped by" in told and not left_over()
+
+
+@contextmanager
+def taker(times: int) -> Iterator[Callable[[Job], None]]:
+    """Takes worker 1's port as soon as it is known, at each of the first starts."""
+    listeners: list[socket.socket] = []
+
+    def take(job: Job) -> None:
+        while len(job.workers) < 2:
+            time.sleep(0.001)
+        if len(listeners) < times:
+            worker = psutil.Process(job.workers[1].process.popen.pid)
+            # Until its program is started it has the environment that it was forked with.
+            while "TF_CONFIG" not in (environment := worker.environ()):
+                time.sleep(0.001)
+            address = json.loads(environment["TF_CONFIG"])["cluster"]["worker"][1]
+            listeners.append(socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))))
+
+    yield take
+    for listener in listeners:
+        listener.close()
+
+
+def test_a_port_that_someone_takes_meanwhile_is_no_failure(capfd) -> None:
+    with taker(2) as take:
+        launch = Launch(("sleep=0.4", "serve", "0:sleep=0.6", "0:result=done"), places.here(2), max_restarts=0)
+        assert run(launch, Screen(2), take) == 0
+    told = capfd.readouterr()
+    assert told.out == "done\n"
+    assert "another process took the port of worker 1: starting again with other ports (1 of at most 5)" in told.err
+    assert "(2 of at most 5)" in told.err and "error" not in told.err
+
+
+def test_ports_that_are_always_taken_end_the_trying_and_one_that_was_asked_for_is_not_changed(
+    capfd, monkeypatch
+) -> None:
+    monkeypatch.setattr(supervise, "PORT_TRIES", 1)
+    with taker(9) as take:
+        assert run(Launch(("sleep=0.4", "serve", "0:sleep=9"), places.here(2)), Screen(2), take) == 5
+    told = capfd.readouterr().err
+    assert "error: another process took the port of worker 1, 2 times in a row" in told and "--port 2222" in told
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1] - 1
+        assert run(Launch(("1:serve", "0:sleep=0.6", "0:exit=75"), places.here(2), port=port), Screen(2)) == 5
+    told = capfd.readouterr().err
+    assert "worker 1 failed:\n  error: the port is in use" in told and "other ports" not in told
 
 
 def test_workers_that_do_not_stop_in_time_are_killed(capfd) -> None:

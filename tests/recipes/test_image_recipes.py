@@ -109,13 +109,6 @@ def test_augmentation_of_photographs_depends_on_the_seed_alone_and_can_be_off():
     assert image_folder.augment(image_folder.Config(augment=off)) is None
 
 
-def test_a_quarter_turn_turns_the_image_about_its_middle():
-    image = tf.constant(RANDOM.integers(0, 256, (9, 9, 3)).astype(np.float32))
-    strength = image_folder.Augment(shift=0, rotation=90, zoom=0, brightness=0)
-    turned = image_folder.moved(image, tf.constant([1.0, 0, 0, 0, 0, 0]), strength)
-    assert any(np.allclose(turned, np.rot90(image, turns), atol=0.1) for turns in (1, 3))
-
-
 @pytest.mark.parametrize("backbone", ["small_cnn", "resnet20"])
 def test_the_small_networks_take_a_folder_of_photographs(tmp_path, backbone):
     config = image_folder.Config(folder=photographs(tmp_path), size=32, backbone=backbone)

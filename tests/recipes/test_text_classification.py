@@ -6,22 +6,7 @@ import tf_keras as keras
 from recipes import text_classification as recipe
 from tfapp.errors import Missing
 
-WORDS = {"sport": ["goal", "match", "team", "coach", "won"], "money": ["stock", "bank", "price", "market", "fell"]}
 MODELS = ["pooled", "cnn", "transformer"]
-
-
-@pytest.fixture
-def news(tmp_path):
-    """300 headlines of two classes, with words of their own and common ones."""
-    random = np.random.default_rng(0)
-    lines = ["text,label"]
-    for row in range(300):
-        label = ["sport", "money"][row % 2]
-        words = [*random.choice(WORDS[label], 2), *random.choice(["the", "a", "of", "in", "on", "at"], 4)]
-        lines.append(" ".join(random.permutation(words)) + f" {row},{label}")
-    path = tmp_path / "news.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
 
 
 def built(config):

@@ -150,6 +150,33 @@ def test_numbers_that_are_none_or_nan_do_not_stop_the_page():
     assert Page(render(report)).open == []
 
 
+def test_each_exported_file_is_a_row_with_what_it_costs_and_a_point():
+    row = {
+        "name": "model.int8.tflite",
+        "bytes": 293_100,
+        "gzip_bytes": 276_000,
+        "parameters": 271_692,
+        "sparsity": 0.25,
+        "layers": [
+            {"name": "conv", "shape": [16, 3, 3, 3], "dtype": "int8", "parameters": 432, "sparsity": 0.25, "unique": 99}
+        ],
+        "n": 206,
+        "part": "test",
+        "score": {"name": "accuracy", "value": 0.985, "low": 0.97, "high": 1.0},
+        "change": {"value": -0.0049, "low": -0.0146, "high": 0.0},
+        "agreement": {"share": 0.995, "mean_difference": 0.001},
+        "latency": {"1": {"p50_ms": 0.0364, "p95_ms": 0.0372}, "4": {"p50_ms": 0.05, "p95_ms": 0.1}},
+        "memory": {"peak_bytes": 90_000_000, "model_bytes": 4_700_000},
+        "kept_in_float": ["conv_7/Conv2D"],
+    }
+    bare = {**row, "name": "model.tflite", "memory": {}, "kept_in_float": [], "latency": {"1": row["latency"]["1"]}}
+    html = render({"recipe": "signs", "artefacts": [bare, row]})
+    for told in ("What ships", "293 kB", "−0.0049 (−0.0146 to ±0)", "0.0364 ms", "4.7 MB", "25.0 %", "16×3×3×3"):
+        assert told in html, told
+    assert "model.int8.tflite keeps in float: conv_7/Conv2D." in html
+    assert html.count("<svg") == 1 and "Other" not in html
+
+
 def test_a_run_that_was_interrupted_says_so():
     assert "not finished: interrupted" in render({"recipe": "x", "status": "interrupted"})
 

@@ -21,21 +21,25 @@ class Best(keras.callbacks.Callback):
       monitor, mode, min_delta: what is better; an improvement must exceed min_delta.
       path: where the best weights are written when a checkpoint is; an .npz file.
       restore_best: give the model the best weights when training ends.
+      first_epoch: none before this one, from 0, can be the best.
     """
 
     _supports_tf_logs = True
 
-    def __init__(self, monitor: str, mode: str, min_delta: float, path: Path, restore_best: bool):
+    def __init__(self, monitor: str, mode: str, min_delta: float, path: Path, restore_best: bool, first_epoch: int = 0):
         super().__init__()
         self.monitor, self.path, self.restore_best = monitor, path, restore_best
         self._sign = 1.0 if more_is_better(monitor, mode) else -1.0
         self._min_delta = min_delta
+        self._first_epoch = first_epoch
         self.value: float | None = None
         self.epoch: int | None = None
         self._weights: list[np.ndarray] | None = None
         self._written = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch < self._first_epoch:
+            return
         value = float(logs[self.monitor])
         # Any number is better than a NaN.
         first = self.value is None or (np.isnan(self.value) and not np.isnan(value))

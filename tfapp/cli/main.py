@@ -31,6 +31,7 @@ VERBS = {
     "evaluate": "Measure a run again, on its own test data or on yours.",
     "predict": "Predict new files with a run's exported model.",
     "export": "Write a run's model as SavedModel, Keras or TFLite.",
+    "compress": "Make a run's model smaller and faster, to a target.",
     "report": "Write a run's report.",
     "runs": "List the runs.",
     "compare": "Set runs side by side.",

@@ -8,7 +8,7 @@ import click
 
 
 @click.command()
-@click.argument("run")
+@click.argument("model", metavar="RUN|MODEL.tflite")
 @click.argument("file", nargs=-1, required=True)
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of standard output."
@@ -22,7 +22,7 @@ import click
 )
 @click.option("--seed", type=click.IntRange(0), help="Language models: of the draws (0).")
 def command(
-    run: str,
+    model: str,
     file: tuple[str, ...],
     output: Path | None,
     as_json: bool,
@@ -30,7 +30,7 @@ def command(
     temperature: float | None,
     seed: int | None,
 ) -> None:
-    """Predict new files with a run's exported model: images, tables, texts or arrays, as it was trained on.
+    """Predict new files with a run's exported model or a TFLite file: images, tables, texts or arrays, as it was trained on.
 
     Prints a row an example: its name, the predicted class or value, and the probability of each class.
     A language model goes on from the end of each text.
@@ -40,14 +40,10 @@ def command(
       tfapp predict digits seven.png
       tfapp predict tabular new.csv --output predicted.csv
       tfapp predict language_model prompt.txt --tokens 500
+      tfapp predict model.int8.tflite seven.png
     """
-    from tfapp import run as runs
-    from tfapp.runtime import import_tensorflow
-
-    found = runs.find(run)
-    found.finished()
-    import_tensorflow()
     from tfapp import predict
+    from tfapp import run as runs
 
     said = [tokens, temperature, seed] != [None] * 3
     usual = predict.Continuation()
@@ -56,7 +52,15 @@ def command(
         usual.temperature if temperature is None else temperature,
         usual.seed if seed is None else seed,
     )
-    table, dropped = predict.files(found, file, continuation if said else None)
+    if (path := Path(model)).suffix == ".tflite" and not path.is_dir():
+        table, dropped = predict.files_by_lite(path, file, continuation if said else None)
+    else:
+        from tfapp.runtime import import_tensorflow
+
+        found = runs.find(model)
+        found.finished()
+        import_tensorflow()
+        table, dropped = predict.files(found, file, continuation if said else None)
     for one in dropped:
         click.echo(f"left out {one.name}: {one.reason}", err=True)
     text = predict.json_lines(table) if as_json else predict.csv_text(table)

@@ -592,3 +592,34 @@ def _why(path: Path) -> str:
     except Exception as error:  # noqa: BLE001, as a damaged file can make its parser raise anything
         return f"damaged image: {error or type(error).__name__}"
     return "could not be decoded"
+
+
+# ---------------------------------------------------------------- changing
+
+
+def moved(image, shift, angle, scale):
+    """An image shifted, turned and scaled about its middle, all at once, for augmentation; the outermost pixels go on.
+
+    Args:
+      image: float [height, width, channels].
+      shift: [2], to the left and up, as shares of width and height.
+      angle: radians, against the clock. scale: above 1 enlarges.
+
+    Returns:
+      Of the image's shape and dtype, by bilinear interpolation.
+    """
+    import tensorflow as tf
+
+    height, width, _ = image.shape
+    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    shift_x = middle_x - cos * middle_x + sin * middle_y + width * shift[0]
+    shift_y = middle_y - sin * middle_x - cos * middle_y + height * shift[1]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=tf.stack([cos, -sin, shift_x, sin, cos, shift_y, 0.0, 0.0])[None],
+        output_shape=[height, width],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+    )[0]

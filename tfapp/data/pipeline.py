@@ -9,12 +9,13 @@ Batches are (features, labels, weights) with weights = {"loss": w, "metrics": m}
 m is the example's own weight (0 for filling). w is m times the class weight, scaled so that Keras's mean
 over batch_size rows is the mean over the real ones, on any replica's share of the batch: over the step's
 real rows in training; in evaluation over the epoch's, so that the mean of the steps' losses is exact.
+Beside the two travels what a feature of the training needs to know of each row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +45,8 @@ class Batches:
         beforehand.
       class_weights: float32 weight of each class in the loss, shape [classes], or None.
       exact_mean: scale the loss for evaluation (see the module's head).
+      beside: arrays of shape [n, ...] in any nesting whose rows travel in the batch's weights, or None.
+      raw: the features as they are before `transform`, augmented, travel there too, as "raw".
     """
 
     examples: Examples
@@ -54,6 +57,8 @@ class Batches:
     transform: Callable[[Any], Any] | None = None
     class_weights: np.ndarray | None = None
     exact_mean: bool = False
+    beside: Mapping[str, Any] | None = None
+    raw: bool = False
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -97,8 +102,8 @@ class Batches:
             dataset = turns.map(lambda turn: self._rows(turn, replicas, offset, rows)).unbatch()
             dataset = dataset.map(self._one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             dataset = dataset.batch(rows, drop_remainder=True)
-            if self.transform:
-                dataset = dataset.map(lambda x, y, w: (self.transform(x), y, w), num_parallel_calls=2)
+            if self.transform or self.raw:
+                dataset = dataset.map(self._finished, num_parallel_calls=2)
         else:
             dataset = turns.map(
                 lambda turn: self._batch(*self._rows(turn, replicas, offset, rows).values()),
@@ -136,6 +141,7 @@ class Batches:
             if self.class_weights is not None:
                 weights = weights * self.class_weights[examples.labels]
             held["loss"] = tf.constant(weights, tf.float32)
+            held["beside"] = _tensors(self.beside or {})
         return held
 
     def _rows(self, turn: Any, replicas: int, offset: int, rows: int) -> dict[str, Any]:
@@ -166,12 +172,16 @@ class Batches:
         weights = {
             "loss": tf.gather(held["loss"], index) * real * scale,
             "metrics": tf.gather(held["metrics"], index) * real,
+            **tf.nest.map_structure(lambda rows: tf.gather(rows, index), held["beside"]),
         }
-        return (
-            self.transform(features) if self.transform and not self._by_example else features,
-            tf.gather(held["labels"], index),
-            weights,
-        )
+        batch = features, tf.gather(held["labels"], index), weights
+        return batch if self._by_example else self._finished(*batch)
+
+    def _finished(self, features: Any, labels: Any, weights: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """A batch of raw features as the model takes it."""
+        if self.raw:
+            weights = {**weights, "raw": features}
+        return self.transform(features) if self.transform else features, labels, weights
 
     def _one(self, row: dict[str, Any]) -> tuple[Any, Any, Any]:
         features, label, weights = self._batch(*row.values())

@@ -28,10 +28,16 @@ def asked(call: Any, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       Missing: there is no window. Failed: a probability is NaN or infinite.
     """
+    losses, likeliest = foreseen(call, examples)
+    return losses, likeliest == examples.labels
+
+
+def foreseen(call: Any, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """The same with the likeliest token itself, int32 [n, length]."""
     windows, labels = np.asarray(examples.features), examples.labels
     if not len(labels):
         raise Missing("no window of text to evaluate on: the part is shorter than one\ngive it a larger share")
-    losses, right = np.empty(labels.shape, np.float32), np.empty(labels.shape, bool)
+    losses, likeliest = np.empty(labels.shape, np.float32), np.empty(labels.shape, np.int32)
     rows, start = 1, 0
     while start < len(labels):
         here = slice(start, start + rows)
@@ -43,9 +49,9 @@ def asked(call: Any, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
                 "look for too large a learning rate; a smaller one or fit.clip_norm=1 often helps"
             )
         losses[here] = -np.log(np.maximum(known, np.finfo(np.float32).tiny))
-        right[here] = probabilities.argmax(axis=-1) == labels[here]
+        likeliest[here] = probabilities.argmax(axis=-1)
         start, rows = start + rows, max(1, min(32, MOST_HELD // probabilities[0].size))
-    return losses, right
+    return losses, likeliest
 
 
 def measure(losses: np.ndarray, right: np.ndarray, is_bytes: bool, seed: int = 0) -> dict[str, Any]:

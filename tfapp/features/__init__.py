@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tfapp.features.average import Average
+from tfapp.features.cluster import Cluster
+from tfapp.features.distill import Distill
+from tfapp.features.prune import Prune
+from tfapp.features.quantize import Quantize
 from tfapp.features.regularize import Regularize
+from tfapp.features.start import Start
 from tfapp.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,7 +25,12 @@ if TYPE_CHECKING:
 class Features(Settings):
     """Every feature, in the order in which they are applied; none is on unless its section is given."""
 
+    start: Start | None = Field(None, description="go on from another run's weights")
+    quantize: Quantize | None = Field(None, description="quantisation-aware training, 8 bits")
+    prune: Prune | None = Field(None, description="zeros in place of the smallest weights")
+    cluster: Cluster | None = Field(None, description="few values for many weights")
     regularize: Regularize | None = Field(None, description="L1, L2, weight decay, label smoothing")
+    distill: Distill | None = Field(None, description="learn from a trained model beside the labels")
     average: Average | None = Field(None, description="moving average of the weights")
 
 
@@ -30,3 +40,13 @@ def apply(features: Features, job: Job) -> Job:
         feature = getattr(features, name)
         job = feature.apply(job) if feature is not None else job
     return job
+
+
+def rests_on(features: Features) -> dict[str, str]:
+    """What outside of the plan decides a training's result, each with a digest of its files.
+
+    Raises:
+      Missing: it is not there.
+    """
+    asked = [getattr(features, name) for name in Features.model_fields]
+    return {what: digest for one in asked if hasattr(one, "rests_on") for what, digest in one.rests_on().items()}

@@ -25,6 +25,8 @@ from tfapp.launch.places import Place, Process, Ssh
 from tfapp.launch.screen import Screen
 
 RESTARTS = 3
+# How often other ports are tried when someone else took one between our look and a worker's use.
+PORT_TRIES = 5
 # After a worker has failed, the others find out by themselves and say so; who does not is asked, then killed.
 ASK_AFTER, KILL_AFTER = 1.5, 4.0
 # A killed connection's other end has so long to be gone.
@@ -60,11 +62,12 @@ class Outcome:
     """How one start of the job ended.
 
     Attributes:
-      kind: done; stopped: on a signal; failed: would fail again; died: worth another start.
+      kind: done; stopped: on a signal; failed: would fail again; died: worth another start; taken: a port that the
+        launcher chose was in use.
       code: the exit code if it stays with this. reason: what to tell, one or more lines.
     """
 
-    kind: Literal["done", "stopped", "failed", "died"]
+    kind: Literal["done", "stopped", "failed", "died", "taken"]
     code: int
     reason: str = ""
 
@@ -112,7 +115,7 @@ def run(launch: Launch, screen: Screen, watch: Callable[[Job], None] | None = No
       launch: what to run. screen: where to show it.
       watch: called in a thread of its own with each started job (as a test that kills workers does).
     """
-    restarts = furthest = 0
+    restarts = furthest = taken = 0
     words = launch.words
     with _signals() as came:
         while True:
@@ -123,15 +126,21 @@ def run(launch: Launch, screen: Screen, watch: Callable[[Job], None] | None = No
             furthest = max(furthest, job.furthest)
             # The run is begun anew once, not at each start.
             words = tuple(word for word in words if word != "--fresh")
+            if outcome.kind == "taken" and taken < PORT_TRIES:
+                taken += 1
+                screen.say(f"{outcome.reason}: starting again with other ports ({taken} of at most {PORT_TRIES})")
+                continue
             allowed = launch.max_restarts if launch.max_restarts is not None else RESTARTS if furthest else 0
-            if outcome.reason:
+            if outcome.kind == "taken":
+                screen.say(f"error: {outcome.reason}, {taken + 1} times in a row\ngive one that is free: --port 2222")
+            elif outcome.reason:
                 screen.say(outcome.reason)
             if outcome.kind != "died" or restarts >= allowed:
                 if outcome.kind == "died":
                     screen.say(_given_up(restarts, furthest, launch))
                 screen.close()
                 return outcome.code
-            restarts += 1
+            restarts, taken = restarts + 1, 0
             screen.say(f"starting again from the last checkpoint ({restarts} of at most {allowed})")
 
 
@@ -286,7 +295,8 @@ class Job:
         if shown or not told:
             worker.last.append(shown)
             # A traceback is for the log; that of the worker which failed first is shown at the end.
-            self._screen.worker(worker.number, shown, result, hide="crashed" in worker.facts)
+            hide = "crashed" in worker.facts or self._port_taken(worker)
+            self._screen.worker(worker.number, shown, result, hide=hide)
 
     def _stop(self, number: int) -> None:
         """Pass a signal on, so that all workers write their checkpoint; the second Ctrl-C does not wait."""
@@ -312,10 +322,14 @@ class Job:
         if well or self._first is not None or self.workers[0].well:
             return
         self._first = worker
-        if worker.killed_by or self._stopping is not None:
+        if worker.killed_by or self._stopping is not None or self._port_taken(worker):
             self._kill_at = now + (KILL_AFTER if self._stopping is not None else 0)
         else:
             self._ask_at, self._kill_at = now + ASK_AFTER, now + KILL_AFTER
+
+    def _port_taken(self, worker: _Worker) -> bool:
+        """Whether someone took the port that the launcher chose for it, so that another one will do."""
+        return "port" in worker.facts and self._launch.port is None
 
     def _outcome(self) -> Outcome:
         chief = self.workers[0]
@@ -331,6 +345,8 @@ class Job:
         if worker is None:
             return Outcome("died", 1, why)
         name = f"worker {worker.number}" + (f" ({worker.process.place.host})" if worker.process.place.host else "")
+        if self._port_taken(worker):
+            return Outcome("taken", worker.exit_code or 1, f"another process took the port of {name}")
         if worker.exit_code is not None and worker.exit_code not in (PeersLost.exit_code, *_STOPPED):
             # Its lines stand alone on the screen already where it is alone.
             return Outcome("failed", worker.exit_code, _quoted(name, worker) if len(self.workers) > 1 else "")

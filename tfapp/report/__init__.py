@@ -14,6 +14,7 @@ All of it is made from `report.json` alone, so that it can be made again at any 
     samples       how a language model goes on: [{name, prompt, continuation, truth}]
     calibration   `evaluate.calibration.measure`
     mistakes      `report.mistakes.worst`: [{name, label, predicted, confidence | error, image: data URI | text | row}]
+    artefacts     [`shipped.measure`, with `part`: the part of the data it was measured on], a row an exported file
     model         {parameters, trainable, layers: [{name, type, output, parameters}]}
     sizes         format → `evaluate.latency.size`: {bytes, gzip_bytes}
     latency       format → `evaluate.latency.measure`: {batch size: {p50_ms, p95_ms, mean_ms, examples_per_second}}

@@ -18,7 +18,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from tfapp.report.words import is_number, number
 
@@ -317,6 +317,42 @@ def by_position(losses: Sequence[float]) -> Plot:
 
     label = "mean loss by position in the window"
     return Plot("Loss by how much was seen", draw("by-position", label, paint))
+
+
+def artefacts(rows: Sequence[Mapping[str, Any]], label: str) -> Plot | None:
+    """Score against size of each exported file; the larger a point, the longer its answer takes."""
+    shown = sorted((row for row in rows if is_number(row["score"]["value"])), key=lambda row: row["gzip_bytes"])
+    if not shown:
+        return None
+    took = np.array([row["latency"]["1"]["p50_ms"] for row in shown])
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        sizes = [row["gzip_bytes"] / 1000 for row in shown]
+        values = np.array([row["score"]["value"] for row in shown])
+        ends = np.array(
+            [[row["score"][end] if is_number(row["score"][end]) else v for row, v in zip(shown, values, strict=True)]
+             for end in ("low", "high")]
+        )  # fmt: skip
+        spread = np.abs(ends - values)
+        axes.errorbar(sizes, values, spread, fmt="none", ecolor=MUTED, elinewidth=0.8, alpha=0.7)
+        axes.scatter(sizes, values, s=20 + 180 * took / took.max(), color=ACCENT, alpha=0.75, linewidths=0)
+        for place, (size, value, row) in enumerate(zip(sizes, values, shown, strict=True)):
+            # Of points in one place the names would run into each other: neighbours stand at heights of their own.
+            rise = (10, -10, 22, -22, 34, -34)[place % 6]
+            axes.annotate(
+                _cut(row["name"].removesuffix(".tflite"), 22), (size, value), (8, rise),
+                textcoords="offset points", va="center", fontsize=8, color=INK,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.margins(x=0.3, y=0.15)
+        axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 3, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel="kB gzipped", ylabel=label.lower())
+
+    caption = "Bars: 95 % interval. Area: median latency of one example on one thread."
+    return Plot(f"Size and {label.lower()}", draw("artefacts", f"{label} by size of the exported file", paint), caption)
 
 
 def slug(text: str) -> str:

@@ -40,9 +40,11 @@ SHOWN = frozenset(
         "calibration",
         "mistakes",
         "samples",
+        "artefacts",
         "model",
         "sizes",
         "latency",
+        "compression",
         "plan",
         "environment",
     ]
@@ -233,6 +235,29 @@ def _cost(report: Report) -> Section | None:
     return Section("cost", "Size and latency", fill("cost.html", {"sizes": sizes, "latency": latency}))
 
 
+def _compression(report: Report) -> Section | None:
+    compression = report.get("compression") or {}
+    if not compression:
+        return None
+    values = {"compression": compression, "score": compression["score"]}
+    return Section("compression", "Compression", fill("compression.html", values))
+
+
+def _artefacts(report: Report) -> Section | None:
+    rows = report.get("artefacts") or []
+    if not rows:
+        return None
+    key = rows[0]["score"]["name"]
+    label = words.SCORES.get(key, key.replace("_", " "))
+    values = {
+        "rows": [{**row, "moved": words.change(row["change"])} for row in rows],
+        "label": label,
+        "plot": figures.artefacts(rows, label),
+        "kept": [row for row in rows if row.get("kept_in_float")],
+    }
+    return Section("artefacts", "What ships", fill("artefacts.html", values))
+
+
 def _data(report: Report) -> Section | None:
     data = report.get("data") or {}
     if not data:
@@ -278,7 +303,9 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     _residuals,
     _mistakes,
     _language,
+    _artefacts,
     _cost,
+    _compression,
     _data,
     _model,
     _plan,

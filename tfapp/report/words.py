@@ -98,6 +98,20 @@ def span(score: Any, form: Any = None) -> str:
     return f"95 % interval {low} to {high}" if "−" in low + high else f"95 % interval {low}–{high}"
 
 
+def change(score: Mapping[str, Any]) -> str:
+    """A difference with its sign and its interval: −0.004 (−0.012 to +0.003)."""
+    low, high = score.get("low"), score.get("high")
+    span = f" ({_signed(low)} to {_signed(high)})" if is_number(low) and is_number(high) else ""
+    return _signed(score.get("value")) + span
+
+
+def _signed(value: Any) -> str:
+    if not is_number(value):
+        return "–"
+    text = f"{value:+.4f}".replace("-", "−")
+    return "±0" if text.strip("+−0.") == "" else text
+
+
 def value_of(score: Any) -> Any:
     """A score's value, whether it is written with its interval or alone."""
     return score.get("value") if isinstance(score, Mapping) else score

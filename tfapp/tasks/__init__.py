@@ -10,6 +10,15 @@ Each defines
     rows(call, features, names, facts, …)        -> a row an example for `predict`
     paired(names, a, b)                          -> whether run b is better than run a, from the arrays that they kept
 
+and, to compare what ships with the model that it was made from,
+
+    MAIN                                         the name of the score that counts; LOST: what `lost` counts, in words
+    answers(call, examples)                      -> what is compared, one row an example
+    judged(labels, answers, classes)             -> the report's section `evaluation`, of these answers
+    change(labels, parent, answers)              -> the difference in the main score, paired, with its interval
+    lost(labels, parent, answers)                -> how much worse it is: percentage points, or percent of an error
+    agreement(parent, answers)                   -> {share, mean_difference}
+
 where call is the exported model as a function of a batch of raw features.
 """
 

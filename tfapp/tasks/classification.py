@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
-from tfapp import export
 from tfapp.data.examples import Data, Examples, Features
 from tfapp.evaluate import calibration, classification
 from tfapp.evaluate.compare import in_words
 from tfapp.evaluate.compare import paired as compared
+from tfapp.outputs import predict
 from tfapp.report.mistakes import worst_of
 from tfapp.tasks import column
 
 ANSWER = "a logit a class"
 LAST = "keras.layers.Dense(data.outputs)"
+MAIN, LOST = "accuracy", "points of accuracy"
 
 
 def shape(data: Data) -> tuple[int, ...]:
@@ -26,28 +26,59 @@ def shape(data: Data) -> tuple[int, ...]:
 
 def finish(outputs: Any) -> Any:
     """Softmax in float32: in 16 bits it loses what mixed precision is meant to keep."""
+    import tf_keras as keras
+
     return keras.layers.Softmax(dtype="float32", name="probabilities")(outputs)
 
 
 def measure(call: Any, data: Data, part: Examples) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    outputs = export.predict(call, part)
+    outputs = predict(call, part)
     found: dict[str, Any] = {"evaluation": classification.measure(part.labels, outputs, data.classes)}
     if len(data.validation) and part is data.test:
-        known = export.predict(call, data.validation)
+        known = predict(call, data.validation)
         found["calibration"] = calibration.measure(part.labels, outputs, data.validation.labels, known)
     found["mistakes"] = worst_of(part, outputs, data.classes, data.kind)
     return found, {"labels": part.labels, "outputs": outputs}
 
 
 def score(call: Any, examples: Examples, classes: Sequence[str]) -> dict[str, Any]:
-    return classification.measure(examples.labels, export.predict(call, examples), classes)
+    return judged(examples.labels, answers(call, examples), classes)
+
+
+def answers(call: Any, examples: Examples) -> np.ndarray:
+    """Probabilities float32 [n, classes]."""
+    return predict(call, examples)
+
+
+def judged(labels: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    return classification.measure(labels, answers, classes)
+
+
+def change(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+    """The difference in accuracy, and what McNemar's test says of it."""
+    found = compared(labels, parent, answers)
+    return {**found["accuracy"]["difference"], "p_value": found["p_value"]}
+
+
+def lost(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> float:
+    """Percentage points of accuracy."""
+    right = [float((given.argmax(axis=1) == labels).mean()) for given in (parent, answers)]
+    return 100 * (right[0] - right[1])
+
+
+def agreement(parent: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """The share of examples that both put into the same class, and how far their probabilities are apart on average."""
+    return {
+        "share": float((parent.argmax(axis=1) == answers.argmax(axis=1)).mean()),
+        "mean_difference": float(np.abs(parent - answers).mean()),
+    }
 
 
 def rows(
     call: Any, features: Features, names: Sequence[str], facts: Mapping[str, Any], _: Any = None
 ) -> list[dict[str, Any]]:
     """Name, the likeliest class, and the probability of each."""
-    outputs = export.predict(call, Examples(features, np.zeros(len(names), np.int64)))
+    outputs = predict(call, Examples(features, np.zeros(len(names), np.int64)))
     classes = facts["classes"]
     return [
         {

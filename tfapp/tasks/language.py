@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 from tfapp.data import tokens
 from tfapp.data.examples import Data, Examples
@@ -16,6 +15,7 @@ from tfapp.predict import Continuation
 
 ANSWER = "a logit a token of the vocabulary at each position"
 LAST = "keras.layers.Dense(data.outputs) over the positions"
+MAIN, LOST = "log_loss", "percent of the loss of a token"
 SAMPLES = 3
 
 
@@ -25,6 +25,8 @@ def shape(data: Data) -> tuple[int, ...]:
 
 def finish(outputs: Any) -> Any:
     """Softmax over the vocabulary at each position, in float32."""
+    import tf_keras as keras
+
     return keras.layers.Softmax(dtype="float32", name="probabilities")(outputs)
 
 
@@ -37,7 +39,36 @@ def measure(call: Any, data: Data, part: Examples) -> tuple[dict[str, Any], dict
 
 
 def score(call: Any, examples: Examples, classes: Sequence[str]) -> dict[str, Any]:
-    return language.measure(*language.asked(call, examples), _is_bytes(classes))
+    return judged(examples.labels, answers(call, examples), classes)
+
+
+def answers(call: Any, examples: Examples) -> np.ndarray:
+    """The loss of each token and the token that was likeliest, float32 [n, length, 2]: all probabilities are too many."""
+    return np.stack(language.foreseen(call, examples), axis=-1).astype(np.float32)
+
+
+def judged(labels: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    return language.measure(answers[..., 0], answers[..., 1] == labels, _is_bytes(classes))
+
+
+def change(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+    """The difference in the loss of a token, paired by window."""
+    losses = (given[..., 0].mean(axis=1) for given in (parent, answers))
+    return paired_losses(*losses)["log_loss"]["difference"]
+
+
+def lost(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> float:
+    """Percent by which the loss of a token has grown."""
+    loss = [float(given[..., 0].mean(dtype=np.float64)) for given in (parent, answers)]
+    return 100 * (loss[1] / loss[0] - 1) if loss[0] else 0.0
+
+
+def agreement(parent: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """The share of positions where both find the same token likeliest, and how far their losses are apart on average."""
+    return {
+        "share": float((parent[..., 1] == answers[..., 1]).mean()),
+        "mean_difference": float(np.abs(parent[..., 0] - answers[..., 0]).mean()),
+    }
 
 
 def rows(

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from tfapp import export
 from tfapp.data.examples import Data, Examples, Features
 from tfapp.evaluate import regression
 from tfapp.evaluate.compare import in_words, paired_errors
+from tfapp.outputs import predict
 from tfapp.report.mistakes import worst_of
 from tfapp.tasks import column
 
 ANSWER = "one value"
 LAST = "keras.layers.Dense(data.outputs)"
+MAIN, LOST = "mae", "percent of the mean absolute error"
 
 
 def shape(data: Data) -> tuple[int, ...]:
@@ -27,7 +28,7 @@ def finish(outputs: Any) -> Any:
 
 
 def measure(call: Any, data: Data, part: Examples) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    outputs = export.predict(call, part)
+    outputs = predict(call, part)
     found = {
         "evaluation": regression.measure(part.labels, outputs[:, 0]),
         "mistakes": worst_of(part, outputs, (), data.kind),
@@ -36,14 +37,43 @@ def measure(call: Any, data: Data, part: Examples) -> tuple[dict[str, Any], dict
 
 
 def score(call: Any, examples: Examples, classes: Sequence[str]) -> dict[str, Any]:
-    return regression.measure(examples.labels, export.predict(call, examples)[:, 0])
+    return judged(examples.labels, answers(call, examples), classes)
+
+
+def answers(call: Any, examples: Examples) -> np.ndarray:
+    """Values float32 [n, 1]."""
+    return predict(call, examples)
+
+
+def judged(labels: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    return regression.measure(labels, answers[:, 0])
+
+
+def change(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+    """The difference in mean absolute error."""
+    return paired_errors(labels, parent, answers)["mae"]["difference"]
+
+
+def lost(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> float:
+    """Percent by which the mean absolute error has grown."""
+    error = [float(np.abs(given[:, 0] - labels).mean()) for given in (parent, answers)]
+    return 100 * (error[1] / error[0] - 1) if error[0] else 0.0
+
+
+def agreement(parent: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """The share of the variance of the parent's values that is kept, and how far the values are apart on average."""
+    left, spread = float(((parent - answers) ** 2).mean()), float(parent.var())
+    return {
+        "share": 1 - left / spread if spread else float(left == 0),
+        "mean_difference": float(np.abs(parent - answers).mean()),
+    }
 
 
 def rows(
     call: Any, features: Features, names: Sequence[str], facts: Mapping[str, Any], _: Any = None
 ) -> list[dict[str, Any]]:
     """Name and value."""
-    outputs = export.predict(call, Examples(features, np.zeros(len(names), np.int64)))
+    outputs = predict(call, Examples(features, np.zeros(len(names), np.int64)))
     target = column(facts["target"])
     # By way of text: 0.1, not 0.10000000149.
     return [{"name": name, target: float(str(output[0]))} for name, output in zip(names, outputs, strict=True)]

@@ -253,16 +253,16 @@ def keep_validation(run: Run, job: Job, trained: Trained) -> None:
     """
     import numpy as np
 
-    from tfapp import export
+    from tfapp import export, outputs
     from tfapp.run import writing
 
     part = job.data.validation
     if not len(part) or job.data.task == "language":
         return
     model = export.whole(job.preprocess, trained.model, job.data.task)
-    outputs = export.predict(lambda features: model(features, training=False).numpy(), part)
+    answers = outputs.predict(lambda features: model(features, training=False).numpy(), part)
     with writing(run.file("validation.npz")) as file:
-        np.savez(file, labels=part.labels, outputs=outputs.astype(np.float32))
+        np.savez(file, labels=part.labels, outputs=answers.astype(np.float32))
 
 
 def _costs(names: Sequence[str], run: Run, job: Job, trained: Trained) -> dict[str, float]:

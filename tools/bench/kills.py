@@ -22,7 +22,11 @@ from tfapp.launch.supervise import Launch, run
 from tfapp.runtime import import_tensorflow
 
 # Short runs that still hold several epochs, validation, a schedule and the best epoch's weights.
-RUNS = {"digits": ("fit.epochs=4",), "tabular": ("fit.epochs=20", "fit.batch_size=64")}
+RUNS = {
+    "digits": ("digits", "fit.epochs=4"),
+    "tabular": ("tabular", "fit.epochs=20", "fit.batch_size=64"),
+    "pruned": ("digits", "fit.epochs=4", "prune=0.8", "average=true"),
+}
 KILLS_A_RUN = 10
 
 
@@ -42,29 +46,29 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="tfapp-kills-") as folder:
         whole = {}
-        for recipe, words in RUNS.items():
-            whole[recipe] = Path(folder, f"{recipe}-whole")
-            launch = Launch(("train", recipe, *words, "--run", str(whole[recipe])), where)
+        for name, words in RUNS.items():
+            whole[name] = Path(folder, f"{name}-whole")
+            launch = Launch(("train", *words, "--run", str(whole[name])), where)
             if run(launch, Screen(asked.workers, quiet=True)):
-                raise SystemExit(f"{recipe} does not train")
+                raise SystemExit(f"{name} does not train")
         number = 0
         while len(kills) < asked.kills:
-            recipe = list(RUNS)[number % len(RUNS)]
-            killed = Path(folder, f"{recipe}-{number}")
-            steps = verify.last_step(whole[recipe])
+            name = list(RUNS)[number % len(RUNS)]
+            killed = Path(folder, f"{name}-{number}")
+            steps = verify.last_step(whole[name])
             killer = Killer(min(KILLS_A_RUN, asked.kills - len(kills)), steps, moments, anywhere=15)
             # A checkpoint each few steps: a good part of the kills falls into the writing of one.
-            words = (*RUNS[recipe], f"fit.checkpoint.every_steps={max(1, steps // 20)}")
-            launch = Launch(("train", recipe, *words, "--run", str(killed)), where, max_restarts=1000)
+            words = (*RUNS[name], f"fit.checkpoint.every_steps={max(1, steps // 20)}")
+            launch = Launch(("train", *words, "--run", str(killed)), where, max_restarts=1000)
             code = run(launch, Screen(asked.workers, quiet=True), killer)
-            found = verify.differences(whole[recipe], killed) if code == 0 else [f"it ended with {code}"]
+            found = verify.differences(whole[name], killed) if code == 0 else [f"it ended with {code}"]
             wrong += bool(found)
             kills += killer.done
             again += killer.again
             number += 1
             seconds = ", ".join(f"{value:.1f}" for value in killer.again)
             print(
-                f"{recipe}: {len(killer.done)} kills at steps {[kill.step for kill in killer.done]} of {steps}: "
+                f"{name}: {len(killer.done)} kills at steps {[kill.step for kill in killer.done]} of {steps}: "
                 f"{'; '.join(found) or 'the same to the bit'}; training again after {seconds} s; load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
