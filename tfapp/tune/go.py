@@ -34,9 +34,9 @@ def search(
     """Search, ship the winner, write what was found; returns (`outcome.summary`, the report of the winner's run).
 
     Args:
-      folder: opened by `search.begin` and held. places: one for each trial at a time; on hosts, reached by ssh,
-      the folder and the data have the same paths. trials: in all; None: as many as
-      the algorithm has. seconds: for everything; None: as long as it takes.
+      folder: opened by `search.begin` and held. places: one for each trial at a time; on hosts, reached by ssh, the
+      folder and the data have the same paths. trials: in all; None: as many as the algorithm has. seconds: for
+      everything; None: as long as it takes.
 
     Raises:
       Usage: the objective is none of the run's numbers. Failed: nothing could be scored. Expected: the plan cannot
