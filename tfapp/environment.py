@@ -39,7 +39,7 @@ NEEDED = (
     "psutil",
 )
 EXTRAS = {
-    "tune": ("keras-tuner",),
+    "tune": ("keras-tuner", "optuna", "cmaes"),
     "compress": ("tensorflow-model-optimization",),
     "private": ("tensorflow-privacy", "dp-accounting"),
 }

@@ -22,8 +22,8 @@ from tfapp.launch import share
 from tfapp.launch.places import SENT, Place, Ssh
 
 GRACE = 30.0
-# Runs of one process: each leaves about 2 MB in TensorFlow's C++ side that nothing gives back.
-LIFE = 100
+# Runs of one process, which is then started anew: each leaves 2 to 4 MB in TensorFlow's C++ side that nothing gives back.
+LIFE = 50
 
 
 class Worker:
