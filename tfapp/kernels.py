@@ -11,7 +11,6 @@ import tf_keras as keras
 
 from tfapp.errors import Refused, nearest
 
-
 # The smallest kernels, up to this share of all their weights, are not worth what it costs to press them.
 FEW = 0.01
 
