@@ -81,3 +81,9 @@ def test_a_model_without_kernels_is_refused() -> None:
 def test_the_share_is_of_all_parameters() -> None:
     model = keras.Sequential([keras.Input((4,)), L.Dense(5)])
     assert kernels.share(kernels.of(model), model) == 20 / 25
+
+
+def test_the_smallest_kernels_up_to_a_hundredth_of_the_weights_are_left_alone_unless_they_are_named() -> None:
+    model = keras.Sequential([keras.Input((50,)), L.Dense(2, name="a"), L.Dense(60, name="b"), L.Dense(200, name="c")])
+    assert [kernel.path for kernel in kernels.chosen(model, ["*"], [], "prune")] == ["b", "c"]
+    assert [kernel.path for kernel in kernels.chosen(model, ["a", "c"], [], "prune")] == ["a", "c"]

@@ -11,8 +11,11 @@ import tf_keras as keras
 
 from tfapp.errors import Refused, nearest
 
+# The smallest kernels, up to this share of all their weights, are not worth what it costs to press them.
+FEW = 0.01
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """One weight of two or more axes that multiplies what comes into its layer (or is looked up, in an Embedding).
 
@@ -55,6 +58,9 @@ def of(model: keras.Model) -> list[Kernel]:
 def chosen(model: keras.Model, layers: Sequence[str], skip: Sequence[str], section: str) -> list[Kernel]:
     """The kernels whose layer fits one of the patterns `layers` and none of `skip`; `section` is for the message.
 
+    Where every layer is meant (`*`), the smallest kernels that together hold at most a hundredth of the weights stay out,
+    as a first convolution on grey pixels: nothing is gained by them, and each of their weights counts.
+
     Raises:
       Refused: the model has no kernel at all, or a pattern fits none.
     """
@@ -66,10 +72,24 @@ def chosen(model: keras.Model, layers: Sequence[str], skip: Sequence[str], secti
             if not any(fits(kernel.path, [pattern]) for kernel in every):
                 paths = sorted({kernel.path for kernel in every})
                 raise Refused(f"{section}.{setting}={pattern} fits none of the layers\n{nearest(pattern, paths)}")
-    kept = [kernel for kernel in every if fits(kernel.path, layers) and not fits(kernel.path, skip)]
+    small = _few(every) if tuple(layers) == ("*",) else []
+    kept = [
+        kernel for kernel in every if fits(kernel.path, layers) and not fits(kernel.path, skip) and kernel not in small
+    ]
     if not kept:
         raise Refused(f"{section}.skip leaves no layer of those in {section}.layers\nskip fewer")
     return kept
+
+
+def _few(kernels: Sequence[Kernel]) -> list[Kernel]:
+    sizes = sorted((kernel.weight.shape.num_elements(), number) for number, kernel in enumerate(kernels))
+    left, found = FEW * sum(size for size, _ in sizes), []
+    for size, number in sizes:
+        left -= size
+        if left < 0:
+            break
+        found.append(kernels[number])
+    return found
 
 
 def share(kernels: Sequence[Kernel], model: keras.Model) -> float:

@@ -56,6 +56,12 @@ def test_the_file_predicts_on_its_own(finished: Path, tmp_path: Path, capsys) ->
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+def test_a_pattern_is_pruned_by(finished: Path) -> None:
+    report = compressed(finished, "--pipeline", "prune", "prune.pattern=1:2", "--epochs", "1")
+    row = next(row for row in report["artefacts"] if row["name"] == "prune-0.5")
+    assert next(layer for layer in row["layers"] if layer["shape"][-1] == 64)["sparsity"] == 0.5
+
+
 def test_a_student_of_the_run_is_made_and_pinned_stages_are_one_level(finished: Path) -> None:
     report = compressed(finished, "--pipeline", "distill,quantize", "--epochs", "2", "--target", "size<=1.5x")
     told = report["compression"]
@@ -84,6 +90,8 @@ def test_targets_that_no_level_meets_end_in_4_with_the_best_that_was_reached(fin
         (["--pipeline", "quantize,prune"], 2, "in the order"),
         (["cluster=8", "--pipeline", "prune"], 2, "for the stage cluster"),
         (["prune.sparsity=2"], 2, "less than 1"),
+        (["prune.pattern=two"], 2, "pattern is unstructured, or n:m"),
+        (["fit.batchsize=3"], 2, "batch_size"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(finished: Path, capsys, words, code: int, told: str) -> None:

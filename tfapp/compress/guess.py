@@ -34,7 +34,7 @@ def size(
     model = module.model(plan.config, inputs, data)
     if saved is not None:
         weights.take(saved, preprocess, model, data.task)
-    for kernel in kernels.of(model):
+    for kernel in kernels.chosen(model, ["*"], [], "compress"):
         values = kernel.weight.numpy()
         if "prune" in strengths:
             values = np.where(np.abs(values) > np.quantile(np.abs(values), strengths["prune"]), values, 0)

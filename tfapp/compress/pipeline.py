@@ -50,7 +50,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Parent:
-    """The run that is compressed, with its recipe and data, and its model as a float32 TFLite file on the validation part."""
+    """The run that is compressed, with its recipe and data.
+
+    Attributes:
+      pinned: how strong the stages are that the words say it of. measured: its float32 TFLite file on the validation part.
+    """
 
     run: Run
     recipe: Recipe
@@ -58,6 +62,7 @@ class Parent:
     plan: plans.Plan
     data: Data
     facts: Mapping[str, Any]
+    pinned: Mapping[str, float]
     measured: Mapping[str, float]
 
 
@@ -90,7 +95,7 @@ def compress(run: Run, asked: Asked, say: Say) -> tuple[dict[str, Any], Made]:
       Refused: no level can be small enough, a stage cannot work on this model, or the run has no validation part.
       Usage: a target that this model's task does not have.
     """
-    parent = _opened(run, say)
+    parent = _opened(run, asked, say)
     missed(asked.targets, parent.measured, parent.measured)
     small = any(target.metric in COSTS for target in asked.targets)
     low, high = _levels(parent, asked, small, say)
@@ -116,7 +121,7 @@ def _good(made: Made) -> bool:
     return all(target.metric in COSTS for target in made.missed)
 
 
-def _opened(run: Run, say: Say) -> Parent:
+def _opened(run: Run, asked: Asked, say: Say) -> Parent:
     run.finished()
     if run.rounds:
         raise Refused(
@@ -126,6 +131,7 @@ def _opened(run: Run, say: Say) -> Parent:
     recipe = recipes.find(run.plan()["recipe"])
     module = recipes.load(recipe)
     plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
+    pinned = _pinned(module, recipe.word, asked.words)
     with recipes.at_work(module):
         data = recipes.data(module, plan.config)
     if not len(data.validation):
@@ -133,7 +139,7 @@ def _opened(run: Run, say: Say) -> Parent:
             f"{run.folder} has no validation part, by which a level could be chosen\n"
             "train it with one: split.validation=0.1"
         )
-    parent = Parent(run, recipe, module, plan, data, run.read("data.json"), {})
+    parent = Parent(run, recipe, module, plan, data, run.read("data.json"), pinned, {})
     return replace(parent, measured=_measured(_written(run, "none", say), parent, ()))
 
 
@@ -143,7 +149,7 @@ def _levels(parent: Parent, asked: Asked, small: bool, say: Say) -> tuple[int, i
     Raises:
       Refused: even the strongest would be too large.
     """
-    if not asked.targets or len(_pinned(asked)) == len(stages.strengths(asked.pipeline, 1, {})):
+    if not asked.targets or len(parent.pinned) == len(stages.strengths(asked.pipeline, 1, {})):
         return (3, 3)
     sizes = [target for target in asked.targets if target.metric in ("size", "gzip")]
     if not sizes:
@@ -164,7 +170,7 @@ def _levels(parent: Parent, asked: Asked, small: bool, say: Say) -> tuple[int, i
 
 
 def _guessed(parent: Parent, asked: Asked, level: int) -> dict[str, int]:
-    strengths = stages.strengths(asked.pipeline, level, _pinned(asked))
+    strengths = stages.strengths(asked.pipeline, level, parent.pinned)
     rounds, saved = "quantize" in asked.pipeline, parent.run.file("model")
     if "distill" not in strengths:
         return guess.size(parent.module, parent.plan, parent.data, saved, strengths, rounds)
@@ -175,7 +181,7 @@ def _guessed(parent: Parent, asked: Asked, level: int) -> dict[str, int]:
 
 def _at_level(parent: Parent, asked: Asked, level: int, say: Say) -> Made:
     """Train the stages at a level, one from the other, and write and measure the file."""
-    strengths = stages.strengths(asked.pipeline, level, _pinned(asked))
+    strengths = stages.strengths(asked.pipeline, level, parent.pinned)
     done: list[Run] = []
     for stage, strength in strengths.items():
         say(f"— {stages.name(stage, strength)}")
@@ -222,6 +228,11 @@ def _trained(parent: Parent, asked: Asked, stage: str, strength: float | None, d
         layers.append(("the student", {"config": student.model_dump(mode="json")}))
     layers += [
         ("the stage", stages.settings(stage, strength, str(before.folder), str(parent.run.folder), epochs)),
+        # An n:m pattern says how much is pruned by itself.
+        (
+            "the stage",
+            {"prune.sparsity": None} if any(word.startswith("prune.pattern") for word in asked.words) else {},
+        ),
         ("command line", plans.from_words(_words_of(stage, asked))),
     ]
     plan = plans.resolve(parent.recipe.word, parent.module.Config, layers)
@@ -317,18 +328,18 @@ def _words_of(stage: str, asked: Asked) -> list[str]:
     ]
 
 
-def _pinned(asked: Asked) -> dict[str, float]:
-    """How strong the stages are that the words say it of."""
+def _pinned(module: ModuleType, recipe: str, words: Sequence[str]) -> dict[str, float]:
+    """How strong the stages are that the words say it of.
+
+    Raises:
+      Usage: a word that no plan takes.
+    """
+    planned = plans.resolve(recipe, module.Config, [("command line", plans.from_words(words))])
     found: dict[str, float] = {}
-    for word in asked.words:
-        key, _, value = word.partition("=")
-        if key in {"prune", "prune.sparsity"}:
-            found["prune"] = float(value)
-        elif key == "prune.pattern":
-            n, m = map(int, value.split(":"))
-            found["prune"] = 1 - n / m
-        elif key in {"cluster", "cluster.clusters"}:
-            found["cluster"] = float(value)
+    if planned.prune and (planned.prune.sparsity or planned.prune.kept):
+        found["prune"] = planned.prune.final
+    if planned.cluster and any(word.partition("=")[0] in {"cluster", "cluster.clusters"} for word in words):
+        found["cluster"] = planned.cluster.clusters
     return found
 
 

@@ -64,8 +64,8 @@ def settings(stage: str, strength: float | None, before: str, teacher: str, epoc
     if stage == "distill":
         return {**fit, "start": None, "distill.teacher": teacher}
     own: dict[str, dict[str, Any]] = {
-        # What is pruned has the last third of the stage to recover in.
-        "prune": {"prune.sparsity": strength, "prune.end": 0.65},
+        # What is pruned has the second half of the stage to recover in.
+        "prune": {"prune.sparsity": strength, "prune.end": 0.5},
         "cluster": {"cluster.clusters": int(strength or 0), "cluster.begin": 0.0},
         "quantize": {"quantize.preserve": "auto"},
     }
@@ -73,7 +73,7 @@ def settings(stage: str, strength: float | None, before: str, teacher: str, epoc
 
 
 # A pruned model has more to learn anew than one whose values move a little.
-START = {"prune": 0.5, "cluster": 0.1, "quantize": 0.1}
+START = {"prune": 1.0, "cluster": 0.1, "quantize": 0.1}
 
 
 def checked(words: Sequence[str], pipeline: Sequence[str]) -> tuple[str, ...]:
