@@ -107,3 +107,20 @@ def test_ranges_are_right_after_the_first_step_and_the_quantizers_plain_again_af
     quantized.forget_ranges(model)
     assert not any(isinstance(getattr(layer, "quantizer", None), quantized.Ranges) for layer in model.layers)
     assert model(x).shape == (4, 3)
+
+
+def test_inputs_that_are_joined_round_behind_the_joint() -> None:
+    numbers, words = keras.Input((5,), name="numbers"), keras.Input((1,), dtype="int64", name="words")
+    x = L.Concatenate()([numbers, L.Flatten()(L.Embedding(4, 3)(words))])
+    model, _ = quantized.aware(keras.Model({"numbers": numbers, "words": words}, L.Dense(2)(x)))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    quantized.follow(model, replicas=1)
+    model.fit({"numbers": np.ones((4, 5)), "words": np.ones((4, 1))}, np.zeros((4, 2)), verbose=0)
+    quantized.forget_ranges(model)
+
+
+def test_many_layers_in_float_are_told_by_kind() -> None:
+    x = inputs = keras.Input((4,))
+    for _ in range(3):
+        x = L.LayerNormalization()(L.Dense(4)(x))
+    assert quantized.aware(keras.Model(inputs, x))[1].endswith("; in float: 3 LayerNormalization")

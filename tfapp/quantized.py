@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,7 +90,8 @@ def forget_ranges(model: keras.Model) -> keras.Model:
 
 def _exchange(model: keras.Model, by: Callable[[Any], Any]) -> None:
     for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, quantize_layer.QuantizeLayer):
+        if isinstance(layer, quantize_layer.QuantizeLayer) and layer.quantizer:
+            # One before a concatenation has none: the rounding is done behind it.
             layer.quantizer = by(layer.quantizer)
         if isinstance(layer, quantize_wrapper.QuantizeWrapper):
             layer._output_quantizers = [by(one) for one in layer._output_quantizers]
@@ -196,5 +198,8 @@ def _said(model: keras.Model, rounding: set[str]) -> str:
 
 
 def _names(layers: Sequence[keras.layers.Layer]) -> str:
-    named = [f"{layer.name} ({type(layer).__name__})" for layer in layers[:4]]
-    return ", ".join(named) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
+    """A few layers by name, many by their kinds."""
+    if len(layers) <= 2:
+        return ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in layers)
+    kinds = Counter(type(layer).__name__ for layer in layers)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
