@@ -23,11 +23,16 @@ def test_a_pipeline_is_stages_in_their_order() -> None:
 
 
 def test_each_level_is_stronger_than_the_one_before_and_a_pinned_stage_stays() -> None:
-    levels = [stages.strengths(stages.STAGES, level, {}) for level in range(1, stages.LEVELS + 1)]
+    levels = [stages.strengths(stages.STAGES, level, {}) for level in stages.LEVELS]
     assert all(set(level) == {"distill", "prune", "cluster"} for level in levels)
     for one, next_ in zip(levels, levels[1:], strict=False):
         assert next_["distill"] < one["distill"] and next_["prune"] > one["prune"] and next_["cluster"] < one["cluster"]
     assert stages.strengths(("prune", "quantize"), 5, {"prune": 0.6}) == {"prune": 0.6}
+    assert [stages.strengths(("prune", "cluster"), level, {}) for level in (9, 10, 17)] == [
+        {"prune": 0.8, "cluster": 32},
+        {"prune": 0.825, "cluster": 27},
+        {"prune": 0.95, "cluster": 8},
+    ]
 
 
 def planned(base: dict, *layers: dict) -> plans.Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +72,7 @@ class Made:
     """What one level came to.
 
     Attributes:
-      level: 1 to stages.LEVELS. runs: of the stages that trained, in order. file: the TFLite file.
+      level: of stages.LEVELS. runs: of the stages that trained, in order. file: the TFLite file.
       measured: size, gzip and scores on the validation part. missed: the targets that it does not meet.
     """
 
@@ -98,20 +99,19 @@ def compress(run: Run, asked: Asked, say: Say) -> tuple[dict[str, Any], Made]:
     parent = _opened(run, asked, say)
     missed(asked.targets, parent.measured, parent.measured)
     small = any(target.metric in COSTS for target in asked.targets)
-    low, high = _levels(parent, asked, small, say)
+    levels = _levels(parent, asked, small, say)
     tried: list[Made] = []
-    while low <= high:
+    while levels:
         # As gentle as the size allows; without a size, as strong as the score allows.
-        level = low if small else (low + high) // 2
-        tried.append(made := _at_level(parent, asked, level, say))
-        say(f"level {level}: {_told(made, parent)}")
-        costs = [target.metric in COSTS for target in made.missed]
-        if small:
-            if not all(costs) or not costs:
-                break
-            low = level + 1
+        place = 0 if small else len(levels) // 2
+        tried.append(made := _at_level(parent, asked, levels[place], say))
+        say(f"level {made.level}: {_told(made, parent)}")
+        if not small:
+            levels = levels[:place] if made.missed else levels[place + 1 :]
+        elif not made.missed or not all(target.metric in COSTS for target in made.missed):
+            break
         else:
-            low, high = (low, level - 1) if made.missed else (level + 1, high)
+            levels = levels[1:]
     # What meets all; else what is good, though too large; else what is small.
     taken = min(tried, key=lambda made: (bool(made.missed), not _good(made), made.measured["gzip"]))
     return _published(parent, asked, tried, taken, say), taken
@@ -143,30 +143,34 @@ def _opened(run: Run, asked: Asked, say: Say) -> Parent:
     return replace(parent, measured=_measured(_written(run, "none", say), parent, ()))
 
 
-def _levels(parent: Parent, asked: Asked, small: bool, say: Say) -> tuple[int, int]:
-    """The gentlest and the strongest level worth training.
+def _levels(parent: Parent, asked: Asked, small: bool, say: Say) -> Sequence[int]:
+    """The levels worth training, from the gentlest to the strongest.
 
     Raises:
       Refused: even the strongest would be too large.
     """
-    if not asked.targets or len(parent.pinned) == len(stages.strengths(asked.pipeline, 1, {})):
-        return (3, 3)
+    middle = stages.COARSE[len(stages.COARSE) // 2]
+    if not asked.targets or len(parent.pinned) == len(stages.strengths(asked.pipeline, middle, {})):
+        return [middle]
     sizes = [target for target in asked.targets if target.metric in ("size", "gzip")]
     if not sizes:
-        return (1, stages.LEVELS)
-    strongest: dict[str, int] = {}
-    for level in range(1, stages.LEVELS + 1):
-        strongest = _guessed(parent, asked, level)
-        if not missed(sizes, strongest, parent.measured):
-            say(f"level {level} should come to {_sizes(strongest)}: training begins there")
-            return (level, stages.LEVELS)
+        return stages.COARSE
+    strongest = _guessed(parent, asked, stages.LEVELS[-1])
     least = {metric: value * (1 - SLACK) for metric, value in strongest.items()}
     if lacking := missed(sizes, least, parent.measured):
         raise Refused(
             f"{', '.join(map(str, lacking))} is out of reach: the strongest level of {','.join(asked.pipeline)} comes to "
             f"about {_sizes(strongest)}\nadd a stage to --pipeline ({','.join(stages.STAGES)}), or aim higher"
         )
-    return (stages.LEVELS, stages.LEVELS)
+    guesses = {stages.LEVELS[-1]: strongest}
+
+    def enough(level: int) -> bool:
+        guesses[level] = _guessed(parent, asked, level)
+        return not missed(sizes, guesses[level], parent.measured)
+
+    first = stages.LEVELS[bisect_left(stages.LEVELS[:-1], True, key=enough)]
+    say(f"level {first} should come to {_sizes(guesses[first])}: training begins there")
+    return stages.LEVELS[first - 1 :]
 
 
 def _guessed(parent: Parent, asked: Asked, level: int) -> dict[str, int]:

@@ -10,13 +10,15 @@ from tfapp.errors import Usage, nearest
 # In the order in which they go together: a student is made before it is thinned out, zeros before values are shared,
 # and rounding comes last.
 STAGES = ("distill", "prune", "cluster", "quantize")
-# From the gentlest level to the strongest: the student's width, the share of zeros, the values of a kernel.
+# From the gentlest to the strongest, evenly over the levels: the student's width, the share of zeros, a kernel's values.
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "distill": (0.75, 0.5, 0.35, 0.25, 0.15),
     "prune": (0.5, 0.7, 0.8, 0.9, 0.95),
     "cluster": (128, 64, 32, 16, 8),
 }
-LEVELS = 5
+LEVELS = range(1, 18)
+# Those named above, for where each level costs a training.
+COARSE = LEVELS[::4]
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -37,8 +39,20 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def strengths(stages: Sequence[str], level: int, pinned: Mapping[str, float]) -> dict[str, float]:
-    """Of each stage that trains by strength: how strong it is at a level, 1 (gentlest) to LEVELS; pinned ones as given."""
-    return {stage: pinned.get(stage, STRENGTHS[stage][level - 1]) for stage in stages if stage in STRENGTHS}
+    """Of each stage that trains by strength: how strong it is at a level, 1 (gentlest) to 17; pinned ones as given."""
+    return {stage: pinned.get(stage, _strength(stage, level)) for stage in stages if stage in STRENGTHS}
+
+
+def _strength(stage: str, level: int) -> float:
+    """Between two of STRENGTHS: evenly, and evenly over the logarithm for a number of values."""
+    known = STRENGTHS[stage]
+    place, rest = divmod(level - 1, 4)
+    if not rest:
+        return known[place]
+    one, next_ = known[place], known[place + 1]
+    if stage == "cluster":
+        return round(one * (next_ / one) ** (rest / 4))
+    return round(one + (next_ - one) * rest / 4, 4)
 
 
 def name(stage: str, strength: float | None) -> str:
