@@ -67,6 +67,7 @@ def test_a_row_names_the_settings_that_it_refuses_and_the_way_out() -> None:
         assert row.instead and "\n" not in row.why + row.instead
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("name", [recipe.word for recipe in recipes.listed()])
 def test_no_recipe_s_own_plan_is_refused(name: str) -> None:
     module = recipes.load(recipes.find(name))

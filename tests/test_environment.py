@@ -68,6 +68,7 @@ def test_files_that_the_container_has_read_are_memory_that_is_free(tmp_path: Pat
     assert environment.free_memory() == 2**27 + 2**26
 
 
+@pytest.mark.moderate
 def test_the_peak_of_memory_is_this_process_s_own() -> None:
     # A child that begins with the peak of its parent would report the parent's gigabyte.
     script = "from tfapp import environment as e; b = bytearray(2**26); b[::4096] = b[::4096]; print(e.peak_memory())"

@@ -18,6 +18,8 @@ from tfapp.lite.asked import Asked
 from tfapp.preprocess import Preprocess
 from tfapp.run import Run
 
+pytestmark = pytest.mark.moderate
+
 N = 12
 RANDOM = np.random.default_rng(0)
 

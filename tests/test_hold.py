@@ -22,12 +22,14 @@ def fitted(optimizer: keras.optimizers.Optimizer, jit: bool = False) -> keras.Mo
     return model
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("jit", [False, True])
 def test_zeros_stay_and_the_rest_moves(jit: bool) -> None:
     model = fitted(keras.optimizers.Adam(0.1), jit)
     assert np.array_equal(model.layers[0].kernel.numpy() == 0, np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]))
 
 
+@pytest.mark.moderate
 def test_the_moving_average_obeys_the_same_law() -> None:
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True, ema_momentum=0.5)
     model = fitted(optimizer)
@@ -40,6 +42,7 @@ def test_an_optimizer_without_averages_has_none() -> None:
     assert hold.averages(keras.optimizers.SGD(), tf.Variable(1.0)) == []
 
 
+@pytest.mark.moderate
 def test_a_scaled_loss_changes_nothing_of_it() -> None:
     optimizer = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam(0.1))
     assert (fitted(optimizer).layers[0].kernel.numpy() == 0).sum() == 5

@@ -35,12 +35,14 @@ def made(*words: str, machine: Machine = ONE, **parts: Any) -> Job:
     return jobs.of(plan, recipe, recipe.data(plan.config), machine)
 
 
+@pytest.mark.moderate
 def test_the_steps_of_a_run_are_those_of_its_epochs_or_fewer_when_asked() -> None:
     assert made().total_steps == 3 * len(made().train) == 12
     assert made("fit.steps=5").total_steps == 5
     assert made("fit.steps=500").total_steps == 12
 
 
+@pytest.mark.moderate
 def test_the_validation_is_scaled_for_an_exact_mean_and_neither_shuffled_nor_augmented() -> None:
     job = made()
     assert job.validation is not None and job.validation.exact_mean
@@ -82,6 +84,7 @@ def test_a_model_that_does_not_fit_the_data_is_told_what_would(model: Any, said:
         made(model=model)
 
 
+@pytest.mark.moderate
 def test_layers_are_called_the_same_whatever_was_built_before() -> None:
     first, second = made(), made()
     assert [layer.name for layer in first.model.layers] == [layer.name for layer in second.model.layers]
@@ -132,6 +135,7 @@ def test_a_metric_that_fits_has_seen_nothing_when_the_training_begins() -> None:
     assert all(float(tf.reduce_sum(weight)) == 0 for metric in metrics for weight in metric.weights)
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize(
     ("augment", "said"),
     [
@@ -195,6 +199,7 @@ def test_what_is_trained_is_announced_with_how_a_batch_is_shared_out(capsys) -> 
     assert said[4:6] == ["mind this", "left out 1 examples, as a.png (truncated); all are in dropped.csv"]
 
 
+@pytest.mark.moderate
 def test_a_trained_model_forgets_its_optimizer_and_is_saved_without_it(tmp_path: Path) -> None:
     job = made()
     model = job.model
@@ -208,6 +213,7 @@ def test_a_trained_model_forgets_its_optimizer_and_is_saved_without_it(tmp_path:
     assert not model._is_compiled
 
 
+@pytest.mark.moderate
 def test_a_validated_plan_is_described_with_its_memory() -> None:
     found = validate.describe(made())
     assert found["batch"] == {"global": 16, "replicas": 1, "per_replica": 16, "inputs": "float32 [16, 6, 6, 1]"}
@@ -220,6 +226,7 @@ def test_a_validated_plan_is_described_with_its_memory() -> None:
     assert "parameters: 251 (243 trainable)" in text and "the plan is sound" in text
 
 
+@pytest.mark.moderate
 def test_a_layer_that_is_called_twice_keeps_two_outputs() -> None:
     def twice(config, inputs, data):
         dense = keras.layers.Dense(1)

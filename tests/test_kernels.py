@@ -8,6 +8,8 @@ import tf_keras as keras
 from tfapp import kernels
 from tfapp.errors import Refused
 
+pytestmark = pytest.mark.moderate
+
 L = keras.layers
 
 

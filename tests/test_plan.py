@@ -385,6 +385,7 @@ def written(folder: Path, text: str | bytes) -> dict[str, Any]:
     return plan.from_file(path)
 
 
+@pytest.mark.moderate
 @given(LAYERS)
 @example(
     {
@@ -456,6 +457,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_file_ends_in_usage_and_nothing_of_it_is_done(tmp_path: Path, kind: str) -> None:
     text = HOSTILE[kind]

@@ -50,6 +50,7 @@ def batch(batches: Batches) -> Any:
     return next(batches.dataset().as_numpy_iterator())[0]
 
 
+@pytest.mark.moderate
 def test_it_knows_the_raw_features_and_gives_inputs_of_what_comes_out(before: Preprocess) -> None:
     assert before.raw == {"x": tf.TensorSpec([None, 1], tf.float32), "word": tf.TensorSpec([None], tf.string)}
     inputs = before.inputs()
@@ -60,6 +61,7 @@ def test_it_knows_the_raw_features_and_gives_inputs_of_what_comes_out(before: Pr
     assert {name: one.dtype for name, one in before.raw_inputs().items()} == {"x": tf.float32, "word": tf.string}
 
 
+@pytest.mark.moderate
 def test_what_was_not_in_the_training_part_is_unknown(before: Preprocess) -> None:
     done = before.apply(examples(slice(8, 10)))
     assert list(done.features["number"]) == [1, 0]
@@ -67,6 +69,7 @@ def test_what_was_not_in_the_training_part_is_unknown(before: Preprocess) -> Non
     assert before.apply(data().train).features["scaled"].mean() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.moderate
 def test_done_beforehand_and_batch_by_batch_are_the_same(before: Preprocess, monkeypatch) -> None:
     batches = Batches(data().train, 4, shuffle=True)
     beforehand = before.before(batches)
@@ -78,6 +81,7 @@ def test_done_beforehand_and_batch_by_batch_are_the_same(before: Preprocess, mon
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.moderate
 def test_with_augmentation_it_comes_after_it_and_so_in_batches(before: Preprocess) -> None:
     batches = Batches(data().train, 4, augment=lambda one, seed: {**one, "x": one["x"] * 0})
     later = before.before(batches)
@@ -85,6 +89,7 @@ def test_with_augmentation_it_comes_after_it_and_so_in_batches(before: Preproces
     assert len(set(batch(later)["scaled"].ravel())) == 1
 
 
+@pytest.mark.moderate
 def test_portions_of_any_size_give_the_same(before: Preprocess) -> None:
     whole, parts = before.apply(data().train), before.apply(data().train, batch_size=4)
     assert all(np.array_equal(whole.features[name], parts.features[name]) for name in whole.features)

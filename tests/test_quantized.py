@@ -9,6 +9,8 @@ import tf_keras as keras
 from tfapp import kernels, quantized
 from tfapp.errors import Refused
 
+pytestmark = pytest.mark.moderate
+
 L = keras.layers
 
 

@@ -48,6 +48,7 @@ def batch():
     return np.random.default_rng(0).normal(size=(6, 5, 4)).astype("float32")
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("part", [(0, 1), (1, 2)])
 def test_gradients_are_those_of_the_plain_model_with_the_same_dropout(batch, part):
     loss, grads = gradients(deep(around=recompute.around), batch, part)
@@ -57,6 +58,7 @@ def test_gradients_are_those_of_the_plain_model_with_the_same_dropout(batch, par
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.moderate
 def test_outside_of_training_and_in_a_file_the_model_is_plain(batch, tmp_path):
     model = deep(around=recompute.around)
     model.save(tmp_path / "model.keras")

@@ -105,6 +105,7 @@ def test_more_than_256_layers_of_a_seed_still_draw_each_their_own() -> None:
     assert not np.array_equal(generator(0, 256).uniform([4]), generator(1, 0).uniform([4]))
 
 
+@pytest.mark.moderate
 def test_the_same_key_draws_the_same_in_a_function_and_outside() -> None:
     g = generator(5, 2, 7)
     inside = tf.function(lambda n: g.random_normal(tf.stack([n, 3])))(tf.constant(4))
@@ -179,6 +180,7 @@ def test_keras_s_layers_that_draw_once_a_batch_get_a_new_seed_each_step() -> Non
     assert not np.array_equal(model(batch, training=True), one)
 
 
+@pytest.mark.moderate
 def test_a_layer_that_draws_several_times_a_step_draws_something_else_each_time_and_the_same_again() -> None:
     lstm = keras.layers.LSTM(32, dropout=0.5, recurrent_dropout=0.5)
     inputs = keras.Input((3, 32))

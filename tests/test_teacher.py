@@ -18,6 +18,8 @@ from tfapp.errors import Missing, Refused
 from tfapp.run import Run
 from tfapp.teacher import Teacher
 
+pytestmark = pytest.mark.moderate
+
 SMALL = str(Path(__file__).parent / "fixtures" / "small.py")
 RAW = tf.TensorSpec([None, 6, 6, 1], tf.float32)
 

@@ -31,6 +31,7 @@ def saved(folder: Path, units: int = 5, more: bool = False) -> tuple[keras.Model
     return whole, preprocess, model
 
 
+@pytest.mark.moderate
 def test_every_weight_is_taken_and_the_preprocessing_left(tmp_path: Path) -> None:
     _, preprocess, model = saved(tmp_path / "model")
     fresh = keras.models.clone_model(model)
@@ -40,6 +41,7 @@ def test_every_weight_is_taken_and_the_preprocessing_left(tmp_path: Path) -> Non
         assert np.array_equal(own, taken)
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize(
     ("other", "told"),
     [
@@ -54,6 +56,7 @@ def test_another_architecture_is_refused_with_the_first_difference(tmp_path: Pat
         weights.take(tmp_path / "model", preprocess, model, "classification")
 
 
+@pytest.mark.moderate
 def test_a_model_with_more_weights_is_refused(tmp_path: Path) -> None:
     saved(tmp_path / "more", more=True)
     _, preprocess, model = saved(tmp_path / "model")
@@ -62,6 +65,7 @@ def test_a_model_with_more_weights_is_refused(tmp_path: Path) -> None:
         weights.take(tmp_path / "more", preprocess, short, "classification")
 
 
+@pytest.mark.moderate
 def test_a_damaged_model_is_told(tmp_path: Path) -> None:
     _, preprocess, model = saved(tmp_path / "model")
     (tmp_path / "model" / "variables" / "variables.index").write_bytes(b"torn")

@@ -40,6 +40,7 @@ def test_whether_more_is_better_goes_by_the_name_unless_it_is_said(monitor: str,
     assert more_is_better(monitor, mode) is more
 
 
+@pytest.mark.moderate
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=8), st.sampled_from(["min", "max"]), st.sampled_from([0, 2]))
 def test_the_best_epoch_is_the_last_improvement_by_more_than_min_delta(tmp_path_factory, values, mode, delta) -> None:
     best = watched(tmp_path_factory.getbasetemp(), mode=mode, min_delta=delta)

@@ -88,6 +88,7 @@ def test_the_measured_pace_comes_back_about_every_quarter_of_a_second(monkeypatc
     assert all(b <= 4 * a for a, b in zip(taken, taken[1:], strict=False))
 
 
+@pytest.mark.moderate
 def test_keras_itself_runs_exactly_the_planned_steps() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", steps_per_execution=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras
 
@@ -31,6 +32,7 @@ def same(one, other) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.moderate
 def test_validation_and_the_epoch_s_end_see_the_average_and_training_the_raw_weights() -> None:
     swap = averaging()
     raw, average = held(swap)

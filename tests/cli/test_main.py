@@ -208,6 +208,7 @@ def test_every_verb_s_help_has_an_example_and_a_form_for_programs(verb, capsys) 
     assert "--json" in out or verb in ("new", "launch", "cloud")
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("words", [["--help"], ["recipes"], ["train", "digits", "fit.epoch=3"], ["trian"], ["runs"]])
 def test_what_needs_no_training_answers_at_once(words) -> None:
     spent = min(cpu_of(words) for _ in range(3))

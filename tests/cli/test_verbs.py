@@ -107,6 +107,7 @@ def test_runs_are_listed_with_their_score(finished: Run, capsys) -> None:
     assert row["folder"] == str(finished.folder) and row["status"] == "finished"
 
 
+@pytest.mark.moderate
 def test_a_report_is_written_anew_and_its_numbers_are_there_as_json(finished: Run, capsys) -> None:
     assert main(["report", "digits-abc"]) == 0
     assert str(finished.file("report.html")) in capsys.readouterr().out.replace("\n", "")

@@ -57,7 +57,9 @@ def test_the_file_predicts_on_its_own(finished: Path, tmp_path: Path, capsys) ->
 
 
 def test_a_pattern_is_pruned_by(finished: Path) -> None:
-    report = compressed(finished, "--pipeline", "prune", "prune.pattern=1:2", "--epochs", "1")
+    report = compressed(finished, "--pipeline", "prune,cluster", "prune.pattern=1:2", "--epochs", "1")
+    after = [path.read_text() for path in (finished / "compress").glob("cluster-*/plan.yaml")]
+    assert after and all("prune: null" in plan for plan in after), "a stage's words are for that stage alone"
     row = next(row for row in report["artefacts"] if row["name"] == "prune-0.5")
     assert next(layer for layer in row["layers"] if layer["shape"][-1] == 64)["sparsity"] == 0.5
 

@@ -39,6 +39,7 @@ arrays_of_any_kind = st.sampled_from(sorted(CODES)).flatmap(
 )
 
 
+@pytest.mark.moderate
 @settings(max_examples=100, deadline=None)
 @given(array=arrays_of_any_kind, packed=st.booleans())
 def test_what_is_written_is_read_back(array, packed):
@@ -50,6 +51,7 @@ def test_what_is_written_is_read_back(array, packed):
     np.testing.assert_array_equal(found, array)
 
 
+@pytest.mark.moderate
 @settings(max_examples=200, deadline=None)
 @given(array=arrays_of_any_kind, packed=st.booleans(), data=st.data())
 def test_a_file_cut_anywhere_is_called_truncated_or_damaged(array, packed, data):

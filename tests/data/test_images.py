@@ -48,6 +48,7 @@ def reasons(dropped) -> dict[str, str]:
     return {one.name: one.reason for one in dropped}
 
 
+@pytest.mark.moderate
 def test_a_folder_per_class_becomes_sorted_classes_and_named_examples(animals):
     data = images.from_folder(animals, Split(validation=0.2, test=0.2), 16)
     assert data.classes == ("cat", "dog") and data.kind == "image"
@@ -58,12 +59,14 @@ def test_a_folder_per_class_becomes_sorted_classes_and_named_examples(animals):
     assert data.reader == {"height": 16, "width": 16, "channels": 3, "dtype": "uint8", "resize": "pad"}
 
 
+@pytest.mark.moderate
 def test_a_folder_that_was_moved_is_split_the_same_way(animals, tmp_path):
     here = images.from_folder(animals, Split(), 8)
     shutil.move(animals, tmp_path / "moved")
     assert list(images.from_folder(tmp_path / "moved", Split(), 8).test.names) == list(here.test.names)
 
 
+@pytest.mark.moderate
 def test_images_in_memory_and_images_decoded_on_the_fly_are_split_and_decoded_alike(animals):
     import tensorflow as tf
 
@@ -78,6 +81,7 @@ def test_images_in_memory_and_images_decoded_on_the_fly_are_split_and_decoded_al
         np.testing.assert_array_equal(np.stack(list(loaded.as_numpy_iterator())), ours.features)
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_image_turned_by_exif_stands_upright(tmp_path, orientation):
     path = save(tmp_path / "a.jpg", picture(24, 36), orientation)
@@ -93,6 +97,7 @@ def test_a_png_turned_by_exif_stands_upright(tmp_path):
     assert images.inspect(path) == 6
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize(
     ("mode", "suffix"),
     [("RGB", "jpg"), ("L", "jpg"), ("CMYK", "jpg"), ("RGB", "png"), ("RGBA", "png"), ("LA", "png"), ("P", "png")]
@@ -120,6 +125,7 @@ def test_an_animation_gives_its_first_frame(tmp_path):
     assert found[0, 4, 4].tolist() == [255, 0, 0]
 
 
+@pytest.mark.moderate
 def test_pad_keeps_the_whole_image_crop_fills_and_stretch_fills(tmp_path):
     path = save(tmp_path / "a.png", Image.new("RGB", (40, 20), "white"))
     black = {}
@@ -129,6 +135,7 @@ def test_pad_keeps_the_whole_image_crop_fills_and_stretch_fills(tmp_path):
     assert black == {"pad": 200, "crop": 0, "stretch": 0}
 
 
+@pytest.mark.moderate
 def test_a_sliver_keeps_at_least_one_pixel(tmp_path):
     path = save(tmp_path / "a.png", Image.new("RGB", (1000, 1), "white"))
     for resize in ("pad", "crop", "stretch"):
@@ -246,6 +253,7 @@ def damaged(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.moderate
 def test_both_ways_of_decoding_leave_out_exactly_the_damaged_files_and_split_the_others_alike(damaged):
     inside = images.from_folder(damaged, Split(validation=0.2, test=0.2), 8)
     outside = images.from_folder(damaged, Split(validation=0.2, test=0.2), 8, memory_limit=0)
@@ -277,6 +285,7 @@ def test_a_class_of_which_no_file_can_be_decoded_is_no_class(animals, memory_lim
         images.from_folder(animals, Split(), 16, memory_limit=memory_limit)
 
 
+@pytest.mark.moderate
 @settings(max_examples=60, deadline=None)
 @given(
     form=st.sampled_from(["JPEG", "PNG", "GIF", "BMP"]),
@@ -340,6 +349,7 @@ def test_classes_may_be_called_train_and_bus(tmp_path):
     assert images.from_folder(tmp_path, Split(), 8).classes == ("bus", "train")
 
 
+@pytest.mark.moderate
 def test_one_class_no_image_and_no_folder_are_missing_with_help(tmp_path):
     with pytest.raises(Missing, match="image folder not found"):
         images.from_folder(tmp_path / "none", Split(), 8)
@@ -406,6 +416,7 @@ def test_a_csv_that_is_none_is_refused(tmp_path):
         images.from_csv(tmp_path / "empty.csv", Split(), 8)
 
 
+@pytest.mark.moderate
 def test_predict_reads_files_folders_and_arrays(animals, tmp_path):
     reader = {"height": 20, "width": 30, "channels": 3, "dtype": "uint8", "resize": "pad"}
     np.save(tmp_path / "two.npy", RANDOM.integers(0, 256, (2, 20, 30, 3), np.uint8))
@@ -427,6 +438,7 @@ def test_image_files_are_read_for_a_model_of_small_grey_arrays(tmp_path):
     np.testing.assert_allclose(found, 16, atol=1e-2)
 
 
+@pytest.mark.moderate
 def test_evaluate_reads_labelled_folders_and_csvs_and_drops_unknown_labels(animals):
     reader = {"height": 8, "width": 8, "channels": 3, "dtype": "uint8", "resize": "pad"}
     save(animals / "cow/1.png")
@@ -448,6 +460,7 @@ def test_an_image_is_turned_against_the_clock_shifted_to_the_left_and_up_and_enl
     np.testing.assert_allclose(larger[::2, ::2], image[2:7, 2:7], atol=0.1)
 
 
+@pytest.mark.moderate
 def test_real_photographs_are_read_whole(shared_data):
     data = images.from_folder(shared_data / "sign_digits", Split(), 32, memory_limit=0)
     assert not data.dropped and len(data.classes) == 10

@@ -54,6 +54,7 @@ kinds = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.moderate
 @few
 @given(sizes, st.integers(1, 17), st.booleans(), st.integers(0, 2**31 - 1), st.integers(0, 3))
 def test_every_example_comes_exactly_once_an_epoch(n: int, size: int, shuffle: bool, seed: int, epoch: int) -> None:
@@ -69,6 +70,7 @@ def test_every_example_comes_exactly_once_an_epoch(n: int, size: int, shuffle: b
     assert np.all(real[:n]) and not np.any(real[n:]) and not np.any(weights["loss"][n:])
 
 
+@pytest.mark.moderate
 @few
 @given(sizes, st.integers(1, 9), kinds, st.integers(0, 30))
 def test_going_on_from_a_step_is_running_from_the_start_and_skipping(n: int, size: int, kind: dict, start: int) -> None:
@@ -76,6 +78,7 @@ def test_going_on_from_a_step_is_running_from_the_start_and_skipping(n: int, siz
     assert same(steps(batches, 3, start), steps(batches, start + 3)[start:])
 
 
+@pytest.mark.moderate
 @few
 @given(sizes, st.integers(1, 4), st.sampled_from([(1, 2), (2, 1), (2, 2), (3, 1), (1, 4)]), kinds, st.integers(0, 9))
 def test_the_replicas_shares_put_together_are_the_global_batch(
@@ -93,6 +96,7 @@ def test_the_replicas_shares_put_together_are_the_global_batch(
         assert same(joined(parts), whole[step])
 
 
+@pytest.mark.moderate
 @few
 @given(sizes, st.integers(1, 9), st.booleans(), st.sampled_from([None, np.array([0.5, 1, 3], np.float32)]))
 def test_keras_s_mean_over_the_rows_of_a_training_batch_is_the_mean_over_the_real_ones(
@@ -109,6 +113,7 @@ def test_keras_s_mean_over_the_rows_of_a_training_batch_is_the_mean_over_the_rea
         assert np.allclose(weights["metrics"], real * (1 if own is None else own[row]))
 
 
+@pytest.mark.moderate
 @few
 @given(sizes, st.integers(1, 9))
 def test_in_evaluation_the_mean_of_the_steps_losses_is_the_mean_over_all_examples(n: int, size: int) -> None:
@@ -119,6 +124,7 @@ def test_in_evaluation_the_mean_of_the_steps_losses_is_the_mean_over_all_example
     assert np.mean(losses) == pytest.approx(np.cos(np.arange(n)).mean(), abs=1e-5)
 
 
+@pytest.mark.moderate
 def test_an_epoch_has_an_order_of_its_own_and_another_seed_another() -> None:
     def order(seed: int, epoch: int) -> list[float]:
         batches = Batches(numbered(50), 10, seed, True)
@@ -146,6 +152,7 @@ def test_the_order_reaches_beyond_what_an_int32_counts() -> None:
     assert sorted(joined(steps(batches, 3, far))[0][:10]) == list(range(10))
 
 
+@pytest.mark.moderate
 def test_an_augmentation_is_given_a_seed_by_epoch_and_row_alone() -> None:
     def given_seeds(seed: int, epoch: int, size: int = 5, **share: int) -> list[tuple[int, ...]]:
         batches = Batches(numbered(20), size, seed, True, seeds)
@@ -161,6 +168,7 @@ def test_an_augmentation_is_given_a_seed_by_epoch_and_row_alone() -> None:
     assert given_seeds(7, 0, size=10, replicas=2) == first
 
 
+@pytest.mark.moderate
 def test_an_augmentation_with_random_operations_draws_the_same_again() -> None:
     def noise(features: Any, seed: Any) -> Any:
         return features + tf.random.stateless_normal([], seed)
@@ -191,6 +199,7 @@ def test_regression_targets_stay_floats() -> None:
     assert steps(Batches(examples, 4), 1)[0][1].dtype == np.float32
 
 
+@pytest.mark.moderate
 def test_a_second_dataset_of_the_same_batches_is_the_same_also_inside_a_function() -> None:
     batches = Batches(numbered(10), 4, 1, True, class_weights=np.ones(3, np.float32))
 

@@ -142,6 +142,7 @@ def test_a_hundred_thousand_rows_are_split_in_about_a_second():
     assert time.perf_counter() - start < 5
 
 
+@pytest.mark.moderate
 @settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3), st.integers(0, 9)), max_size=60),

@@ -27,6 +27,7 @@ def values(measured):
     return {name: score["value"] for name, score in measured["scores"].items()}
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [2, 3, 12])
 def test_the_scores_are_those_of_scikit_learn(classes, dtype):
@@ -76,6 +77,7 @@ def test_a_small_case_comes_out_as_by_hand():
     assert measured["baseline"] == {"class": "no", "accuracy": 0.5}
 
 
+@pytest.mark.moderate
 @settings(max_examples=15, deadline=None)
 @given(n=st.integers(1, 60), classes=st.integers(2, 12), seed=st.integers(0, 10**6), skill=st.floats(-2, 8))
 def test_every_interval_holds_its_value_and_all_is_json(n, classes, seed, skill):
@@ -88,6 +90,7 @@ def test_every_interval_holds_its_value_and_all_is_json(n, classes, seed, skill)
     json.dumps(measured, allow_nan=False)
 
 
+@pytest.mark.moderate
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(range(4)), st.integers(0, 100))
 def test_the_order_of_classes_and_examples_does_not_matter(order, seed):
@@ -104,6 +107,7 @@ def test_the_same_seed_gives_the_same_intervals():
     assert classification.measure(*case, seed=4) == classification.measure(*case, seed=4)
 
 
+@pytest.mark.moderate
 def test_the_intervals_are_as_wide_as_the_spread_over_fresh_test_sets():
     fresh = [values(classification.measure(*answers(300, 3, seed), names(3))) for seed in range(40)]
     scores = classification.measure(*answers(300, 3, 99), names(3))["scores"]
@@ -144,6 +148,7 @@ def test_a_model_that_always_says_the_same_has_an_area_of_one_half():
     assert values(measured)["accuracy"] == measured["baseline"]["accuracy"] == pytest.approx(2 / 3)
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("classes", [2, 30])
 def test_curves_are_thin_and_keep_their_ends(classes):
     curves = classification.measure(*answers(5000, classes), names(classes))["curves"]

@@ -27,6 +27,7 @@ def test_the_scores_are_those_of_scikit_learn():
     )
 
 
+@pytest.mark.moderate
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=40))
 def test_every_interval_holds_its_value_and_all_is_json(pairs):
@@ -36,6 +37,7 @@ def test_every_interval_holds_its_value_and_all_is_json(pairs):
     json.dumps(measured, allow_nan=False)
 
 
+@pytest.mark.moderate
 def test_the_intervals_are_as_wide_as_the_spread_over_fresh_test_sets():
     def fresh(seed):
         rng = np.random.default_rng(seed)

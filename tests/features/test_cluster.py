@@ -15,6 +15,7 @@ from tfapp.runtime import Machine
 SMALL = str(Path(__file__).parents[1] / "fixtures" / "small.py")
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize(("begin", "epochs", "first"), [(0.5, 10, 6), (0.0, 3, 1), (0.5, 1, 1), (0.99, 3, 3)])
 def test_it_begins_with_an_epoch_of_the_run(begin: float, epochs: int, first: int) -> None:
     _, module, plan, _ = asking.ask(

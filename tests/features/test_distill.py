@@ -28,6 +28,8 @@ from tfapp.features.distill import Distill
 from tfapp.job import Job
 from tfapp.runtime import Machine
 
+pytestmark = pytest.mark.moderate
+
 SMALL = str(Path(__file__).parents[1] / "fixtures" / "small.py")
 ONE = Machine(tf.distribute.get_strategy(), 1)
 

@@ -17,6 +17,8 @@ from tfapp.errors import Refused, Usage
 from tfapp.features import Prune
 from tfapp.runtime import Machine
 
+pytestmark = pytest.mark.moderate
+
 SMALL = str(Path(__file__).parents[1] / "fixtures" / "small.py")
 L = keras.layers
 
@@ -52,6 +54,8 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         (["prune.pattern=4:2"], "0 < n < m"),
         (["prune.begin=0.8"], "before it begins"),
         (["prune=1.5"], "less than 1"),
+        (["prune.pattern=2:4", "prune.end=0.5"], "pattern=2:4 prunes at once, at begin: leave end and frequency out"),
+        (["prune.schedule=constant", "prune.frequency=5"], "schedule=constant prunes at once"),
     ):
         with pytest.raises(Usage, match=told):
             asking.ask([SMALL, *words], [], None, None)

@@ -26,6 +26,7 @@ def test_a_hostfile_names_hosts_slots_and_comments(tmp_path: Path) -> None:
         places.from_hostfile(tmp_path / "hosts")
 
 
+@pytest.mark.moderate
 def test_ports_are_distinct_and_below_the_system_s_own() -> None:
     found = places.ports(places.here(50))
     assert len(set(found)) == 50 and all(20000 <= port < 32000 for port in found)

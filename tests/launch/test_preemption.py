@@ -40,6 +40,7 @@ def metadata():
     server.server_close()
 
 
+@pytest.mark.moderate
 def test_a_notice_of_preemption_is_a_sigterm(metadata, monkeypatch) -> None:
     host, asked = metadata
     monkeypatch.setenv(preemption.HOST, host)

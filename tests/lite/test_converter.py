@@ -14,6 +14,8 @@ from tfapp import export
 from tfapp.errors import Refused, Usage
 from tfapp.lite import converter, flatbuffer, interpreter
 
+pytestmark = pytest.mark.moderate
+
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.random((64, 8, 8, 1), np.float32)
 

@@ -19,6 +19,8 @@ from tfapp.lite import exporting, flatbuffer
 from tfapp.lite.asked import Asked
 from tfapp.run import Run
 
+pytestmark = pytest.mark.moderate
+
 # Which half of 400 points are on; the second column is ten thousand times the first and says nothing.
 RECIPE = '''
 """Points.

@@ -12,6 +12,8 @@ from tfapp import export
 from tfapp.errors import Failed, Missing
 from tfapp.lite import converter, flatbuffer, interpreter
 
+pytestmark = pytest.mark.moderate
+
 ROWS = np.random.default_rng(0).normal(size=(40, 16)).astype(np.float32)
 
 

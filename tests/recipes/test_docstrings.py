@@ -84,6 +84,7 @@ def test_every_command_that_it_shows_is_a_plan_for_it(name, words, capsys):
         assert written == value.lower() or here == yaml.safe_load(value)
 
 
+@pytest.mark.moderate
 def test_none_of_these_commands_needs_tensorflow():
     script = (
         "import json, sys; from tfapp.cli.main import main\n"

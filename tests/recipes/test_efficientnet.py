@@ -55,6 +55,7 @@ def test_phi_0_is_the_base_network():
         assert (recipe.deepened(blocks, config), recipe.widened(filters, config)) == (blocks, filters)
 
 
+@pytest.mark.moderate
 def test_the_model_has_the_blocks_and_widths_that_are_told():
     config = recipe.Config(phi=1)
     told = recipe.scaled(config)
@@ -92,12 +93,14 @@ def test_the_table_in_the_docs_is_that_of_the_networks():
     assert "\n".join(rows) in DOCS.read_text(encoding="utf-8"), "the table is now:\n" + "\n".join(rows)
 
 
+@pytest.mark.moderate
 def test_only_plain_layers_are_used():
     layers = {type(layer) for layer in built(phi=-4).layers}
     assert all(layer.__module__.startswith("tf_keras") for layer in layers)
     assert not any("Lambda" in layer.__name__ for layer in layers)
 
 
+@pytest.mark.moderate
 def test_later_blocks_are_left_out_more_often_and_each_example_on_its_own():
     model = built(survival=0.5)
     drops = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.noise_shape]
@@ -112,6 +115,7 @@ def test_what_is_told_before_training_says_what_phi_means(photographs):
     assert data.notes[-1].startswith("phi=-1: 24×24 pixels, ")
 
 
+@pytest.mark.moderate
 def test_augmentation_depends_on_the_seed_alone_and_can_be_off():
     image = tf.constant(RANDOM.integers(0, 256, (40, 40, 3), np.uint8))
     changed = tf.function(recipe.augment(recipe.Config(flip=True)))

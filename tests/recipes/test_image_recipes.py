@@ -67,6 +67,7 @@ def test_the_small_cnn_gives_ten_logits(tmp_path, recipe):
     assert len(data.classes) == 10 and data.reader["channels"] == 1
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize(("name", "layers"), [("resnet20", 20), ("cnn", 7)])
 def test_the_networks_for_cifar_have_the_depth_they_are_named_for(tmp_path, name, layers):
     config = cifar10.Config(folder=idx_folder(tmp_path, (32, 32, 3)), model=name)
@@ -78,6 +79,7 @@ def test_the_networks_for_cifar_have_the_depth_they_are_named_for(tmp_path, name
         assert 0.26e6 < kernels < 0.28e6  # «0.27 M» in table 6 of the paper
 
 
+@pytest.mark.moderate
 def test_the_recipes_can_be_saved_and_loaded_in_safe_mode(tmp_path):
     config = cifar10.Config(folder=idx_folder(tmp_path, (32, 32, 3)))
     model, _ = build(cifar10, config, cifar10.data(config))
@@ -87,6 +89,7 @@ def test_the_recipes_can_be_saved_and_loaded_in_safe_mode(tmp_path):
     np.testing.assert_allclose(model(batch), again(batch), atol=1e-5)
 
 
+@pytest.mark.moderate
 def test_augmentation_for_cifar_depends_on_the_seed_alone():
     changed = cifar10.augment(cifar10.Config())
     image = tf.constant(RANDOM.integers(0, 256, (32, 32, 3), np.uint8))
@@ -109,6 +112,7 @@ def test_augmentation_of_photographs_depends_on_the_seed_alone_and_can_be_off():
     assert image_folder.augment(image_folder.Config(augment=off)) is None
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("backbone", ["small_cnn", "resnet20"])
 def test_the_small_networks_take_a_folder_of_photographs(tmp_path, backbone):
     config = image_folder.Config(folder=photographs(tmp_path), size=32, backbone=backbone)
@@ -158,6 +162,7 @@ def test_settings_that_do_not_fit_together_are_refused(words, message):
         image_folder.Config(**words)
 
 
+@pytest.mark.moderate
 def test_imagenet_weights_that_cannot_be_had_name_the_file(offline, tmp_path):
     config = image_folder.Config(
         folder=photographs(tmp_path), size=32, backbone="MobileNetV2", weights="imagenet", freeze=True

@@ -61,6 +61,7 @@ def built(**settings):
     return data, recipe.model(config, keras.Input((16,), dtype="int32"), data)
 
 
+@pytest.mark.moderate
 def test_a_later_byte_changes_no_earlier_logit():
     _, model = built()
     window = np.arange(16, dtype=np.int32)[None]
@@ -73,6 +74,7 @@ def test_a_later_byte_changes_no_earlier_logit():
         assert (after[0, place:] != before[0, place:]).any(axis=-1).all()
 
 
+@pytest.mark.moderate
 def test_the_default_text_is_large_enough_and_hardly_repeats_itself_in_the_test_part():
     documents = tokens.standard_library()
     assert 500_000 < sum(map(len, documents.values())) < 1_500_000

@@ -45,6 +45,7 @@ def parameters(module: ModuleType, config: Any, name: str) -> int:
     return int(module.model(config, INPUTS[name](config), DATA).count_params())
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_a_narrower_model_is_built_and_has_fewer_parameters_the_narrower_the_fewer(name, settings) -> None:
     module = recipes.load(recipes.find(name))

@@ -47,6 +47,7 @@ def parameters(**settings):
     return encoder(**settings).count_params()
 
 
+@pytest.mark.moderate
 def test_layers_that_share_all_take_no_more_parameters_than_one():
     one = parameters(layers=1)
     assert parameters(layers=6) == one
@@ -73,6 +74,7 @@ def test_the_table_in_the_docs_is_that_of_the_encoders():
     assert "\n".join(rows) in DOCS.read_text(encoding="utf-8"), "the table is now:\n" + "\n".join(rows)
 
 
+@pytest.mark.moderate
 def test_a_word_costs_its_own_vector_and_not_the_width_of_the_layers():
     assert parameters(vocabulary=500) - parameters(vocabulary=400) == 100 * 8
 
@@ -109,6 +111,7 @@ def test_model_and_vocabulary_come_back_from_a_keras_file_and_a_saved_model(news
     np.testing.assert_allclose(served(texts), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.moderate
 def test_a_copy_on_one_device_shares_as_the_model_does():
     model = encoder()
     copy = on_one_device(model)
@@ -116,6 +119,7 @@ def test_a_copy_on_one_device_shares_as_the_model_does():
     np.testing.assert_allclose(copy(IDS), model(IDS), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.moderate
 def test_padding_changes_nothing():
     short, long = encoder(length=7), encoder(length=9)
     # The longer one has places of its own, for padding alone.
@@ -124,6 +128,7 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(short(IDS), long(tf.pad(IDS, [[0, 0], [0, 2]])), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.moderate
 def test_a_shared_dropout_draws_anew_in_every_layer_and_the_same_again():
     model, step = encoder(dropout=0.5), tf.Variable(0, dtype=tf.int64)
     shared = [layer for layer in model.layers if len(layer.inbound_nodes) == 3 and "dropout" in layer.name]

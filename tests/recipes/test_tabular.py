@@ -42,6 +42,7 @@ def exported(preprocess, model):
     return keras.Model(raw, model(preprocess(raw)))
 
 
+@pytest.mark.moderate
 def test_the_default_is_breast_cancer_and_learns(tmp_path):
     keras.utils.set_random_seed(0)
     config = tabular.Config()
@@ -53,6 +54,7 @@ def test_the_default_is_breast_cancer_and_learns(tmp_path):
     assert data.classes == ("benign", "malignant") and accuracy >= 0.93
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("scale", ["standardise", "normalise"])
 @pytest.mark.parametrize("bins", [0, 8])
 def test_what_the_model_is_given_is_finite_and_of_sane_size(people, scale, bins):
@@ -71,6 +73,7 @@ def test_it_is_adapted_on_the_training_part_alone(people):
     np.testing.assert_allclose([scaled.mean(), scaled.std()], [0, 1], atol=1e-3)
 
 
+@pytest.mark.moderate
 def test_a_missing_number_is_the_middle_and_is_told_to_the_model(people):
     config = tabular.Config(data=[people], target="class", bins=0)
     data, preprocess, _, raw = built(config)
@@ -90,6 +93,7 @@ def test_a_column_without_a_single_number_is_zero_and_no_warning(people):
     assert np.isfinite(numbers).all() and (numbers[:, 1] == 0).all()
 
 
+@pytest.mark.moderate
 def test_an_unseen_category_goes_to_its_own_bucket(people):
     config = tabular.Config(data=[people], target="class")
     _, preprocess, model, raw = built(config)
@@ -101,6 +105,7 @@ def test_an_unseen_category_goes_to_its_own_bucket(people):
     assert number["astronaut"] == 0 and sorted(number.values()) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.moderate
 def test_a_rare_category_shares_the_bucket_of_the_unseen(people, tmp_path):
     path = tmp_path / "more.csv"
     path.write_text(open(people).read() + "30,juggler,no,30000,<=50K\n")
@@ -109,6 +114,7 @@ def test_a_rare_category_shares_the_bucket_of_the_unseen(people, tmp_path):
     assert int(preprocess(raw)["categories"][-1, 0]) == 0
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("target", ["class", "pay"])
 def test_model_and_preprocessing_come_back_from_a_keras_file_and_a_saved_model(people, tmp_path, target):
     # With the target «pay», «class» is an input, though TensorFlow takes no Python keyword for a name; nor may it
@@ -133,6 +139,7 @@ def test_model_and_preprocessing_come_back_from_a_keras_file_and_a_saved_model(p
     np.testing.assert_allclose(served(raw), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.moderate
 def test_a_regression_starts_at_the_mean_and_scale_of_its_target(people):
     config = tabular.Config(data=[people], target="pay", bins=8)
     data, preprocess, model, raw = built(config)
@@ -154,6 +161,7 @@ def test_a_regression_learns(people):
     assert np.corrcoef(values[~gone], data.test.labels[~gone])[0, 1] > 0.95
 
 
+@pytest.mark.moderate
 def test_only_numbers_or_only_categories_will_do(people):
     for ignore, kept in ((["job title"], ["numbers"]), (["age", "member", "pay"], ["categories"])):
         _, preprocess, model, raw = built(tabular.Config(data=[people], target="class", ignore=ignore))

@@ -24,6 +24,7 @@ def small(news, **settings):
     return recipe.Config(data=[news], vocabulary=400, embedding=16, filters=16, **settings)
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("kind", MODELS)
 def test_each_model_learns(news, kind):
     keras.utils.set_random_seed(0)
@@ -36,6 +37,7 @@ def test_each_model_learns(news, kind):
     assert accuracy >= 0.9
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("kind", MODELS)
 def test_model_and_vocabulary_come_back_from_a_keras_file_and_a_saved_model(news, tmp_path, kind):
     data, preprocess, model = built(small(news, model=kind))
@@ -61,6 +63,7 @@ def test_the_vocabulary_is_of_the_training_part_alone(news):
     assert set(layer.get_vocabulary()) - {"", "[UNK]"} <= seen
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("kind", MODELS)
 def test_padding_changes_nothing(news, kind):
     keras.utils.set_random_seed(0)
@@ -74,6 +77,7 @@ def test_padding_changes_nothing(news, kind):
     np.testing.assert_allclose(model(ids).numpy(), long(padded).numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.moderate
 def test_the_length_is_what_most_texts_need(news):
     data, preprocess, _ = built(small(news, ngrams=1))
     assert preprocess.output.shape == (None, 7)

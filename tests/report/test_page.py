@@ -7,6 +7,8 @@ import pytest
 from tests.report import samples
 from tfapp.report import render, render_comparison
 
+pytestmark = pytest.mark.moderate
+
 VOID = set("area base br col embed hr img input link meta source track wbr".split())
 ATTACK = """</title><script>alert(1)</script>'"&<img src=x onerror=alert(2)> $\\frac{1}{2}$ \\1"""
 

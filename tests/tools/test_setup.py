@@ -114,6 +114,7 @@ def test_an_interrupted_set_up_is_begun_anew(checkout: Path) -> None:
     assert not (checkout / ".venv" / "half").exists()
 
 
+@pytest.mark.moderate
 def test_of_two_at_once_one_waits_and_neither_installs_again(checkout: Path) -> None:
     first = start(checkout, UV_SECONDS="1")
     while not installs():

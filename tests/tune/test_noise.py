@@ -16,6 +16,7 @@ def test_the_largest_of_n_normal_draws_is_as_large_as_tables_say() -> None:
     assert [round(noise.largest_of(n), 3) for n in (1, 2, 5, 20)] == [0, 0.564, 1.163, 1.867]
 
 
+@pytest.mark.moderate
 def test_equal_trials_lead_by_luck_alone() -> None:
     random = np.random.default_rng(0)
     leads, lucks, overlooked = [], [], 0

@@ -42,6 +42,7 @@ def searched(oracle: Any, function: Any, trials: int) -> list[tuple[dict[str, An
     return found
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize(
     "algorithm", [pytest.param("tpe", marks=pytest.mark.slow), "cmaes", "genetic", "pso", "evolution"]
@@ -59,6 +60,7 @@ def test_the_gaussian_process_comes_near_the_minimum_in_sixty_evaluations(name: 
     assert min(y for _, y in searched(made("bayesian", words), function, 60)) < REACHED[name]
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("algorithm", [name for name in oracles.ALGORITHMS if name != "bayesian"])
 def test_the_same_seed_gives_the_same_trials_and_another_seed_others(algorithm: str) -> None:
     first, again = (searched(made(algorithm, functions.CONDITIONAL, 3), functions.conditional, 30) for _ in range(2))

@@ -21,6 +21,7 @@ from tfapp.compress.targets import COSTS, Target, missed
 from tfapp.data.examples import Data
 from tfapp.errors import Failed, Refused
 from tfapp.evaluate import latency
+from tfapp.features.prune import END
 from tfapp.lite import exporting, flatbuffer
 from tfapp.lite.asked import Asked as FileAsked
 from tfapp.lite.converter import Scheme
@@ -232,11 +233,7 @@ def _trained(parent: Parent, asked: Asked, stage: str, strength: float | None, d
         layers.append(("the student", {"config": student.model_dump(mode="json")}))
     layers += [
         ("the stage", stages.settings(stage, strength, str(before.folder), str(parent.run.folder), epochs)),
-        # An n:m pattern says how much is pruned by itself.
-        (
-            "the stage",
-            {"prune.sparsity": None} if any(word.startswith("prune.pattern") for word in asked.words) else {},
-        ),
+        ("the stage", _at_once(asked.words) if stage == "prune" else {}),
         ("command line", plans.from_words(_words_of(stage, asked))),
     ]
     plan = plans.resolve(parent.recipe.word, parent.module.Config, layers)
@@ -321,6 +318,16 @@ def _published(parent: Parent, asked: Asked, tried: Sequence[Made], taken: Made,
         ],
     }
     return worth.publish(parent.run, whole)
+
+
+def _at_once(words: Sequence[str]) -> dict[str, Any]:
+    """What the words take back of the pruning stage: a pattern says how much by itself, and has no ramp to end."""
+    pattern = any(word.startswith("prune.pattern=") for word in words)
+    constant = "prune.schedule=constant" in words
+    return {
+        **({"prune.sparsity": None} if pattern else {}),
+        **({"prune.end": END} if pattern or constant else {}),
+    }
 
 
 def _words_of(stage: str, asked: Asked) -> list[str]:

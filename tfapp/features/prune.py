@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tfapp.kernels import Kernel
 
 SPARSITY = 0.8
+END = 0.7
 
 
 class Prune(Settings):
@@ -42,7 +43,7 @@ class Prune(Settings):
         "polynomial", description="polynomial: a ramp of third degree from begin to end; constant: all at begin"
     )
     begin: float = Field(0.0, ge=0, lt=1, description="where pruning begins, as a share of the run's steps")
-    end: float = Field(0.7, gt=0, le=1, description="where the ramp ends, as a share of the run's steps")
+    end: float = Field(END, gt=0, le=1, description="where the ramp ends, as a share of the run's steps")
     frequency: int | None = Field(
         None, ge=1, description="steps between two looks at what to prune; nothing: the ramp in at most 40"
     )
@@ -57,7 +58,11 @@ class Prune(Settings):
                 raise ValueError(f"pattern is unstructured, or n:m with 0 < n < m, as 2:4; not {self.pattern!r}")
             if self.sparsity is not None:
                 raise ValueError(f"pattern={self.pattern} says how much is pruned: leave sparsity out")
-        if self.begin >= self.end:
+        at_once = self.kept is not None or self.schedule == "constant"
+        if at_once and (self.end != END or self.frequency is not None):
+            how = "schedule=constant" if self.kept is None else f"pattern={self.pattern}"
+            raise ValueError(f"{how} prunes at once, at begin: leave end and frequency out")
+        if not at_once and self.begin >= self.end:
             raise ValueError(f"the ramp ends (end={self.end}) before it begins (begin={self.begin})")
         return self
 
