@@ -54,6 +54,7 @@ def test_those_that_are_missed_are_named_and_a_score_the_task_lacks_is_refused()
         ("size>=3kB", "asks for more size, not less\nwrite size<=3kB"),
         ("size<=0kB", "no model has so little size"),
         ("size<=3kB,size<=4kB", "two bounds of one kind"),
+        ("accuracy>=98", "no model has so much accuracy\nit is at most 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_to_write(text: str, told: str) -> None:

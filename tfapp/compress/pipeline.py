@@ -150,19 +150,19 @@ def _levels(parent: Parent, asked: Asked, small: bool, say: Say) -> Sequence[int
     Raises:
       Refused: even the strongest would be too large.
     """
-    middle = stages.COARSE[len(stages.COARSE) // 2]
-    if not asked.targets or len(parent.pinned) == len(stages.strengths(asked.pipeline, middle, {})):
-        return [middle]
     sizes = [target for target in asked.targets if target.metric in ("size", "gzip")]
-    if not sizes:
-        return stages.COARSE
-    strongest = _guessed(parent, asked, stages.LEVELS[-1])
+    strongest = _guessed(parent, asked, stages.LEVELS[-1]) if sizes else {}
     least = {metric: value * (1 - SLACK) for metric, value in strongest.items()}
     if lacking := missed(sizes, least, parent.measured):
         raise Refused(
             f"{', '.join(map(str, lacking))} is out of reach: the strongest level of {','.join(asked.pipeline)} comes to "
             f"about {_sizes(strongest)}\nadd a stage to --pipeline ({','.join(stages.STAGES)}), or aim higher"
         )
+    middle = stages.COARSE[len(stages.COARSE) // 2]
+    if not asked.targets or len(parent.pinned) == len(stages.strengths(asked.pipeline, middle, {})):
+        return [middle]
+    if not sizes:
+        return stages.COARSE
     guesses = {stages.LEVELS[-1]: strongest}
 
     def enough(level: int) -> bool:

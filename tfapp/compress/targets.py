@@ -17,6 +17,10 @@ COSTS: dict[str, dict[str, float]] = {
 }
 
 
+# Scores that are errors; no other can be more than 1.
+ERRORS = {"log_loss", "brier", "mae", "rmse", "median_absolute_error"}
+
+
 class Target(NamedTuple):
     """size <= 200 kB; accuracy >= -0.01, a change; gzip <= 0.1x, times the parent's.
 
@@ -82,6 +86,10 @@ def _target(text: str) -> Target:
             raise Usage(f"{text!r}: no model has so little {metric}")
         return Target(metric, comparison, float(number) * units[unit], "value", text)
     against = "change" if number[0] in "+-" else "value"
+    if against == "value" and comparison.startswith(">") and float(number) > 1 and metric not in ERRORS:
+        raise Usage(
+            f"{text!r}: no model has so much {metric}\nit is at most 1; a change is written with a sign, as +0.01"
+        )
     return Target(metric, comparison, float(number), against, text)
 
 
