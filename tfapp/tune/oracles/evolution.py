@@ -11,8 +11,8 @@ import numpy as np
 from tfapp.tune.oracles import vectors
 from tfapp.tune.oracles.keras import Quiet
 
-# Of a budget of a hundred trials a fifth is spent on the first, random population.
-POPULATION, SAMPLE = 20, 5
+# Half of the twenty trials that a search has unless told otherwise: the rest evolves.
+POPULATION, SAMPLE = 10, 5
 # Standard deviation of a mutated number, as a share of its range.
 SPREAD = 0.15
 
