@@ -95,7 +95,7 @@ def test_what_an_audit_cannot_be_made_of_is_refused_in_words(heart: Path, tmp_pa
     assert main(["audit", str(run), "--shadows", "5"]) == 2
     assert main(["audit", str(run), "--canaries", "301"]) == 3
     assert "301 canaries are more than the 300 training rows" in capsys.readouterr().err
-    assert not (run / "audit/canaries").exists()
+    assert not (run / "audit/canaries/0-301").exists()
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"recipe_sha256": "other"}))
     assert main(["audit", str(run), "--shadows", "4"]) == 3

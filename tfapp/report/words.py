@@ -244,7 +244,7 @@ def audited(audit: Report) -> list[str]:
     told = [verdict(audit)]
     for key, label in ATTACKS.items():
         if found := audit["attacks"].get(key):
-            few = {at: f"{percent(float(at))} FPR" for at in found["tpr"]}
+            few = {at: f"{100 * float(at):g} % FPR" for at in found["tpr"]}
             rates = [
                 f"TPR {_at(score)} at {few[at]}" for at, score in found["tpr"].items() if value_of(score) is not None
             ]
