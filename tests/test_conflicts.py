@@ -28,6 +28,7 @@ TRIGGERS = [
     ("quantize=true runtime.precision=bfloat16", "quantize=true"),
     ("quantize=true fit.accumulate=2", "quantize=true"),
     ("quantize=true distill=run distill.hints.a=b", "quantize=true start=run distill=run"),
+    ("audit.shadow=0 audit.canaries=10", "audit.shadow=0"),
     ("start=true", "start=run"),
     ("fit.jit=true runtime.deterministic=true", "fit.jit=true"),
     ("fit.jit=true runtime.deterministic=true", "runtime.deterministic=true"),

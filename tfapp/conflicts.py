@@ -73,6 +73,11 @@ CONFLICTS = (
         "give the hints to the training before: train with distill, then with quantize and start.run=RUN",
     ),
     Conflict(
+        lambda p: p.audit and (p.audit.shadow is None) == (p.audit.canaries is None),
+        "audit without audit.shadow or audit.canaries, or with both: it is one training of an audit",
+        "leave the section out, and audit a finished run: tfapp audit RUN",
+    ),
+    Conflict(
         lambda p: p.start and not p.start.run,
         "start without start.run: there are no weights to begin with",
         "name a finished run: start=RUN",

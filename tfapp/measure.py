@@ -256,7 +256,7 @@ def _serve(tell: Callable[[dict[str, Any]], None]) -> None:
 
     with plan.runtime.enter() as machine:
         plan = settled(plan, machine.replicas * plan.fit.accumulate)
-        data = recipes.data(module, plan.config)
+        data = features.data(plan, module)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
         steps = _Steps(job)

@@ -100,7 +100,12 @@ class Run:
         return self.file("plan.yaml").exists() and bool(self.plan().get("quantize"))
 
     def describe(self, data: Data) -> None:
-        """Write data.json, which is all that reading new files needs, and dropped.csv, which names what was left out."""
+        """Write data.json, which is all that reading new files needs, and dropped.csv, which names what was left out.
+
+        A digest of all examples goes into run.json: a verb that needs the run's own examples sees whether it has them.
+        """
+        from tfapp.data import splits
+
         self.write(
             "data.json",
             {
@@ -111,6 +116,7 @@ class Run:
                 "reader": dict(data.reader),
             },
         )
+        self.note(data_sha256=splits.digest(data))
         rows = io.StringIO()
         csv.writer(rows).writerows([("name", "reason"), *((one.name, one.reason) for one in data.dropped)])
         write_text(self.file("dropped.csv"), rows.getvalue())

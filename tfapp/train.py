@@ -62,7 +62,7 @@ def train(
     """
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
         plan = batch_size.settle(plan, recipe, run, machine, say)
-        data = recipes.data(recipe, plan.config)
+        data = features.data(plan, recipe)
         if machine.chief:
             run.describe(data)
         with machine.strategy.scope():

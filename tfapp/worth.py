@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tf_keras as keras
 
-from tfapp import environment, export, predict, tasks
+from tfapp import environment, export, features, predict, tasks
 from tfapp import plan as plans
 from tfapp import recipe as recipes
 from tfapp import report as pages
@@ -156,7 +156,7 @@ def data_of(run: Run) -> Data:
     module = recipes.load(recipe)
     plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
     with recipes.at_work(module):
-        return recipes.data(module, plan.config)
+        return features.data(plan, module)
 
 
 def artefact(run: Run, row: dict[str, Any]) -> dict[str, Any]:

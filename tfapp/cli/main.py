@@ -32,6 +32,7 @@ VERBS = {
     "predict": "Predict new files with a run's exported model.",
     "export": "Write a run's model as SavedModel, Keras or TFLite.",
     "compress": "Make a run's model smaller and faster, to a target.",
+    "audit": "Measure what a run gives away of its training rows.",
     "report": "Write a run's report.",
     "runs": "List the runs.",
     "compare": "Set runs side by side.",

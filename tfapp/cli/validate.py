@@ -38,7 +38,7 @@ def command(words, files, seed, steps, as_json) -> None:
             smallest = machine.replicas * plan.fit.accumulate
             asking.say(f"fit.batch_size=auto is measured before training; here {smallest} stands for it")
             plan = batch_size.settled(plan, smallest)
-        data = recipes.data(module, plan.config)
+        data = features.data(plan, module)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
             found = {**validate.describe(job), "plan": asked}

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tfapp import conflicts, export, lite, probe, shipped, tasks, worth
+from tfapp import conflicts, export, features, lite, probe, shipped, tasks, worth
 from tfapp import plan as plans
 from tfapp import recipe as recipes
 from tfapp import run as runs
@@ -134,7 +134,7 @@ def _opened(run: Run, asked: Asked, say: Say) -> Parent:
     plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
     pinned = _pinned(module, recipe.word, asked.words)
     with recipes.at_work(module):
-        data = recipes.data(module, plan.config)
+        data = features.data(plan, module)
     if not len(data.validation):
         raise Refused(
             f"{run.folder} has no validation part, by which a level could be chosen\n"

@@ -7,11 +7,11 @@ patient, a file and its copies), never end in two parts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
 import numpy as np
 
-from tfapp.data.examples import Examples, Task
+from tfapp.data.examples import Data, Examples, Task
 from tfapp.errors import Usage
 from tfapp.settings import Split
 
@@ -106,6 +106,21 @@ def content(examples: Examples) -> np.ndarray:
     for name in sorted(features):
         total = total * np.uint64(0x9E3779B97F4A7C15) + _hash(features[name])
     return total
+
+
+def digest(data: Data) -> str:
+    """SHA-256 over all examples of all parts and their labels, by which it is seen whether data are what they were.
+
+    Examples that are loaded from files count by their names, not by what is in the files.
+    """
+    whole = sha256()
+    for part in (data.train, data.validation, data.test):
+        if part.load is None:
+            whole.update(content(part).tobytes())
+        else:
+            whole.update("\0".join(part.name(i) for i in range(len(part))).encode())
+        whole.update(np.ascontiguousarray(part.labels).tobytes())
+    return whole.hexdigest()
 
 
 def _hash(column: np.ndarray) -> np.ndarray:

@@ -5,10 +5,13 @@ A feature is a frozen group of settings with `apply(job) -> job`. `fit` knows no
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from tfapp import recipe as recipes
+from tfapp.features.audit import Audit
 from tfapp.features.average import Average
 from tfapp.features.cluster import Cluster
 from tfapp.features.distill import Distill
@@ -19,7 +22,9 @@ from tfapp.features.start import Start
 from tfapp.settings import Settings
 
 if TYPE_CHECKING:
+    from tfapp.data.examples import Data
     from tfapp.job import Job
+    from tfapp.plan import Plan
 
 
 class Features(Settings):
@@ -32,6 +37,20 @@ class Features(Settings):
     regularize: Regularize | None = Field(None, description="L1, L2, weight decay, label smoothing")
     distill: Distill | None = Field(None, description="learn from a trained model beside the labels")
     average: Average | None = Field(None, description="moving average of the weights")
+    audit: Audit | None = Field(None, description="a training that tfapp audit needs")
+
+
+def data(plan: Plan, recipe: ModuleType) -> Data:
+    """The data of a plan: its recipe's, with what a feature changes of it before anything is made of it.
+
+    Raises:
+      Failed: data() gave something else. Whatever data() raises.
+    """
+    made = recipes.data(recipe, plan.config)
+    for name in Features.model_fields:
+        feature = getattr(plan, name)
+        made = feature.drawn(made) if hasattr(feature, "drawn") else made
+    return made
 
 
 def apply(features: Features, job: Job) -> Job:

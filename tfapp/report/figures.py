@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from tfapp.report.words import is_number, number
+from tfapp.report.words import ATTACKS, is_number, number
 
 INK, MUTED, LINE, ACCENT, SECOND, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", ACCENT: "accent", SECOND: "second", PAPER: "paper"}
@@ -353,6 +353,40 @@ def artefacts(rows: Sequence[Mapping[str, Any]], label: str) -> Plot | None:
 
     caption = "Bars: 95 % interval. Area: median latency of one example on one thread."
     return Plot(f"Size and {label.lower()}", draw("artefacts", f"{label} by size of the exported file", paint), caption)
+
+
+def attacks(found: Mapping[str, Any]) -> Plot:
+    """The ROC curves of an audit's attacks, both axes logarithmic: what counts is what few false alarms cost."""
+    least = min(1 / each["others"] for each in found.values())
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot((least / 2, 1), (least / 2, 1), color=MUTED, linewidth=0.8, linestyle=(0, (1.5, 2.5)), label="chance")
+        for place, (name, each) in enumerate(found.items()):
+            # What has no logarithm is drawn at the edge.
+            fpr, tpr = (np.maximum(each["curve"][rate], least / 2) for rate in ("fpr", "tpr"))
+            axes.plot(
+                fpr, tpr, color=SERIES[place % len(SERIES)], linestyle=DASHES[place % len(DASHES)], linewidth=1.3,
+                label=f"{ATTACKS.get(name, name).lower()}, {number(each['auc']['value'])}",
+            )  # fmt: skip
+        axes.set(xscale="log", yscale="log", xlim=(least / 2, 1), ylim=(least / 2, 1.05))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(NullLocator())
+        axes.set(xlabel="false positive rate", ylabel="true positive rate")
+        _legend(axes, columns=2)
+
+    caption = "With the area under each. Left of the first false alarm the curves are at the edge."
+    return Plot("Who was trained on", draw("attacks", "ROC curves of the attacks", paint, (4.7, 4.4)), caption)
+
+
+def alone(svg: str) -> str:
+    """A drawing of the page as a file of its own, in the colours of the light page."""
+    colours = {"ink": "#1b1f24", "muted": "#57606a", "line": "#d8dee4", "accent": "#0969da", "second": "#bc4c00"}
+    told = ";".join(f"--{name}:{colour}" for name, colour in {**colours, "paper": "#ffffff"}.items())
+    head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    style = f'style="{told};background:var(--paper);font-family:DejaVu Sans,sans-serif" '
+    return str(svg).replace("<svg ", head + style, 1)
 
 
 def slug(text: str) -> str:

@@ -45,6 +45,7 @@ SHOWN = frozenset(
         "sizes",
         "latency",
         "compression",
+        "audit",
         "plan",
         "environment",
     ]
@@ -243,6 +244,29 @@ def _compression(report: Report) -> Section | None:
     return Section("compression", "Compression", fill("compression.html", values))
 
 
+def _audit(report: Report) -> Section | None:
+    audit = report.get("audit") or {}
+    if not audit.get("attacks"):
+        return None
+    attacks = [(label, audit["attacks"][key]) for key, label in words.ATTACKS.items() if key in audit["attacks"]]
+    canaries: Any = audit.get("canaries")
+    by_class = audit.get("by_class") or {}
+    values = {
+        "audit": audit,
+        "verdict": words.verdict(audit),
+        "attacks": attacks,
+        "few": [at for at, score in attacks[0][1]["tpr"].items() if "reason" not in score][::-1],
+        "lacking": [score["reason"] for score in attacks[0][1]["tpr"].values() if "reason" in score],
+        "rates": max(found["epsilon"]["epsilon"] for _, found in attacks),
+        "plot": figures.attacks(audit["attacks"]),
+        "bounded": words.bounded(canaries) if canaries else "",
+        "broken": canaries and canaries.get("upper") is not None and canaries["epsilon"] > canaries["upper"],
+        "classes": by_class.get("rows") or [],
+        "by": words.ATTACKS.get(str(by_class.get("attack")), ""),
+    }
+    return Section("audit", "What it gives away", fill("audit.html", values))
+
+
 def _artefacts(report: Report) -> Section | None:
     rows = report.get("artefacts") or []
     if not rows:
@@ -306,6 +330,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     _artefacts,
     _cost,
     _compression,
+    _audit,
     _data,
     _model,
     _plan,

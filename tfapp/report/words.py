@@ -208,6 +208,85 @@ def moment(started: Any) -> str:
     return f"{when.day} {when:%B %Y, %H:%M}" + (f" {when:%Z}" if when.tzinfo else "")
 
 
+# What an audit's attacks are called, in the order of the tables.
+ATTACKS = {
+    "loss": "Loss",
+    "confidence": "Confidence",
+    "entropy": "Entropy",
+    "modified_entropy": "Modified entropy",
+    "min_k": "Min-K %",
+    "logistic": "Logistic regression",
+    "lira": "Likelihood ratio",
+}
+
+
+def strongest(audit: Report) -> tuple[str, Mapping[str, Any]]:
+    """The attack with the largest area under its ROC curve."""
+    return max(audit["attacks"].items(), key=lambda item: item[1]["auc"]["value"])
+
+
+def verdict(audit: Report) -> str:
+    """What an audit came to, for who has never seen one."""
+    key, found = strongest(audit)
+    rows, advantage, chance = audit["rows"], found["advantage"]["value"], found["chance"]
+    against = f"{count(rows['members'])} training rows and {count(rows['others'])} others"
+    if advantage <= chance:
+        return (
+            f"No attack told {against} apart better than luck would: the best, {ATTACKS.get(key, key).lower()}, has an "
+            f"advantage of {number(advantage)}, and luck stays under {number(chance)} 95 times in 100."
+        )
+    right = percent((1 + advantage) / 2)
+    return f"{ATTACKS.get(key, key)} told {against} apart and was right {right} of the time, where luck is right 50 %."
+
+
+def audited(audit: Report) -> list[str]:
+    """An audit as lines for a terminal."""
+    told = [verdict(audit)]
+    for key, label in ATTACKS.items():
+        if found := audit["attacks"].get(key):
+            few = {at: f"{100 * float(at):g} % FPR" for at in found["tpr"]}
+            rates = [
+                f"TPR {_at(score)} at {few[at]}" for at, score in found["tpr"].items() if value_of(score) is not None
+            ]
+            parts = [f"AUC {_at(found['auc'])}", f"advantage {_at(found['advantage'])}", *reversed(rates)]
+            told.append(f"{label:20}{' · '.join(parts)}")
+    lacking = {
+        score["reason"] for found in audit["attacks"].values() for score in found["tpr"].values() if "reason" in score
+    }
+    told += sorted(reason for reason in lacking if "%" in reason)
+    return [*told, *_bounds(audit)]
+
+
+def bounded(canaries: Report) -> str:
+    """What canaries came to, in a line."""
+    right = f"{count(canaries['right'])} of {count(canaries['guesses'])} guesses right"
+    upper = canaries.get("upper")
+    proved = f"at most {number(upper)} is proved" if upper is not None else "nothing is proved of this run"
+    return (
+        f"ε is at least {number(canaries['epsilon'])} at δ = {canaries['delta']:g} (95 % sure; {right} about "
+        f"{count(canaries['canaries'])} canaries); {proved}"
+    )
+
+
+def _bounds(audit: Report) -> list[str]:
+    told = [f"{'Canaries':20}{bounded(audit['canaries'])}"] if audit.get("canaries") else []
+    rates = max(found["epsilon"]["epsilon"] for found in audit["attacks"].values())
+    upper = (audit.get("proved") or {}).get("epsilon")
+    if rates:
+        told.append(f"{'Attacks':20}would need an ε of {number(rates)} or more, if rows were guessed independently")
+    if upper is not None and rates > upper:
+        told.append(
+            f"WARNING: that is more than the {number(upper)} that is proved; was the test part split off at random? "
+            "If so, look further: tfapp audit RUN --canaries 1000"
+        )
+    return told
+
+
+def _at(score: Any) -> str:
+    found = span(score).removeprefix("95 % interval ")
+    return f"{number(value_of(score))}" + (f" ({found})" if found else "")
+
+
 def name(report: Report) -> str:
     """What to call a run among others."""
     return str(report.get("run") or report.get("title") or report.get("recipe") or "run")

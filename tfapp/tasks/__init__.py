@@ -19,6 +19,12 @@ and, to compare what ships with the model that it was made from,
     lost(labels, parent, answers)                -> how much worse it is: percentage points, or percent of an error
     agreement(parent, answers)                   -> {share, mean_difference}
 
+and, to see what it gives away of the rows that it was trained on (tfapp audit),
+
+    signals(labels, answers)                     -> by name, what each answer tells: the higher, the likelier a member
+    evidence(labels, answers)                    -> all of it, float64 [n, k]; the first is about normal over trainings
+    falsified(examples, rows, outputs, random)   -> the examples with these rows made false, as canaries are
+
 where call is the exported model as a function of a batch of raw features.
 """
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tfapp.audit import signals as told
 from tfapp.data.examples import Data, Examples, Features
 from tfapp.evaluate import calibration, classification
 from tfapp.evaluate.compare import in_words
@@ -72,6 +74,24 @@ def agreement(parent: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         "share": float((parent.argmax(axis=1) == answers.argmax(axis=1)).mean()),
         "mean_difference": float(np.abs(parent - answers).mean()),
     }
+
+
+def signals(labels: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
+    return told.of_probabilities(labels, answers)
+
+
+def evidence(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """The log odds of the right class and of the likeliest one, whether they are the same, and the signals."""
+    likeliest = answers.argmax(axis=1)
+    own = [told.log_odds(labels, answers), told.log_odds(likeliest, answers), (likeliest == labels).astype(float)]
+    return np.stack([*own, *signals(labels, answers).values()], axis=1)
+
+
+def falsified(examples: Examples, rows: np.ndarray, outputs: int, random: np.random.Generator) -> Examples:
+    """Each of the rows in one of the wrong classes."""
+    labels = examples.labels.copy()
+    labels[rows] = (labels[rows] + random.integers(1, outputs, len(rows))) % outputs
+    return replace(examples, labels=labels)
 
 
 def rows(

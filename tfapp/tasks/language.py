@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tfapp.audit import signals as told
 from tfapp.data import tokens
 from tfapp.data.examples import Data, Examples
 from tfapp.evaluate import language
@@ -69,6 +71,26 @@ def agreement(parent: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         "share": float((parent[..., 1] == answers[..., 1]).mean()),
         "mean_difference": float(np.abs(parent[..., 0] - answers[..., 0]).mean()),
     }
+
+
+def signals(labels: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
+    return told.of_losses(answers[..., 0])
+
+
+def evidence(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """The signals, how a window's losses are spread, and the share of tokens that were foreseen."""
+    losses = answers[..., 0].astype(np.float64)
+    spread = [losses.std(axis=1), *np.quantile(losses, [0.1, 0.5, 0.9], axis=1)]
+    right = (answers[..., 1] == labels).mean(axis=1)
+    return np.stack([*signals(labels, answers).values(), *spread, right], axis=1)
+
+
+def falsified(examples: Examples, rows: np.ndarray, outputs: int, random: np.random.Generator) -> Examples:
+    """Each of the windows filled with tokens drawn at random (Carlini et al. 2019, arXiv:1802.08232)."""
+    features, labels = np.array(examples.features), examples.labels.copy()
+    drawn = random.integers(outputs, size=(len(rows), features.shape[1] + 1))
+    features[rows], labels[rows] = drawn[:, :-1], drawn[:, 1:]
+    return replace(examples, features=features, labels=labels)
 
 
 def rows(

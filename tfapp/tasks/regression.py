@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,26 @@ def agreement(parent: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         "share": 1 - left / spread if spread else float(left == 0),
         "mean_difference": float(np.abs(parent - answers).mean()),
     }
+
+
+def signals(labels: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
+    """Minus the squared error."""
+    return {"loss": -((answers[:, 0].astype(np.float64) - labels) ** 2)}
+
+
+def evidence(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Minus the logarithm of the error, the error with its sign, and the value."""
+    values = answers[:, 0].astype(np.float64)
+    error = values - labels
+    least = np.finfo(np.float32).eps * (np.abs(labels) + np.finfo(np.float32).tiny)
+    return np.stack([-np.log(np.abs(error) + least), error, values], axis=1)
+
+
+def falsified(examples: Examples, rows: np.ndarray, outputs: int, random: np.random.Generator) -> Examples:
+    """Each of the rows with the target of some row."""
+    labels = examples.labels.copy()
+    labels[rows] = random.choice(examples.labels, len(rows))
+    return replace(examples, labels=labels)
 
 
 def rows(

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfapp import environment
 from tfapp.launch.places import Place, Ssh
-from tfapp.report import words
 from tfapp.runtime import import_tensorflow
 from tfapp.tune import drive, objective, outcome, table
 from tfapp.tune.drive import Limits, Task
@@ -49,7 +47,7 @@ def search(
         import_tensorflow()  # Here, while the first worker does the same: Keras Tuner needs it.
         described = workers.first_answer()
         objective.check(search.objectives, described["numbers"])
-        _fit_in_memory(workers, described["memory"], say)
+        workers.fit_in_memory(described["memory"], say)
         state = State(search, folder, say)
         if state.trials:
             say(f"going on: {len(state.ended())} trials have ended, {len(state.running())} were running")
@@ -82,19 +80,6 @@ class Recorder:
         if new:
             outcome.write_tables(state)
         self._written |= {trial.id for trial in new}
-
-
-def _fit_in_memory(workers: Workers, each: int, say: Callable[[str], None]) -> None:
-    """Take no more workers on this machine than its memory holds, by what the first one took to make data and model."""
-    here = [worker for worker in workers.all if worker.place.host is None]
-    # The first one runs already; training takes more than making the model did.
-    room = 1 + int(environment.free_memory() / (1.5 * each))
-    if len(here) > room:
-        say(
-            f"only {room} trials at once: each process takes about {words.size(1.5 * each)}, which is all there is room for"
-        )
-        for worker in here[room:]:
-            workers.all.remove(worker)
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:

@@ -187,7 +187,7 @@ def describe(plan: Plan, module: ModuleType, _: str) -> dict[str, Any]:
     from tfapp import job as jobs
 
     with plan.runtime.enter() as machine, recipes.at_work(module):
-        data = recipes.data(module, plan.config)
+        data = features.data(plan, module)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
     names = ["loss", *(getattr(metric, "name", metric) for metric in job.metrics)]
@@ -306,13 +306,13 @@ def combine(
     plan: Plan, module: ModuleType, digest: str, members: Sequence[tuple[str, float]], folder: Path
 ) -> dict[str, Any]:
     """Make one model of exported ones, from raw features to the weighted mean of their answers, and measure it."""
-    from tfapp import export, worth
+    from tfapp import export, features, worth
     from tfapp import run as runs
     from tfapp.tune import ensemble
 
     run = runs.begin(folder, plan, digest)
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(module):
-        data = recipes.data(module, plan.config)
+        data = features.data(plan, module)
         run.describe(data)
         model = ensemble.joined([(export.load_keras(Path(path, "model.keras")), weight) for path, weight in members])
         export.save(model, folder)

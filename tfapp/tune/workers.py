@@ -11,12 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tfapp import errors
+from tfapp import environment, errors
 from tfapp.errors import Failed, Missing
 from tfapp.launch import share
 from tfapp.launch.places import SENT, Place, Ssh
@@ -173,6 +173,19 @@ class Workers:
         until = time.monotonic() + GRACE
         for worker in self.all:
             worker.end(until)
+
+    def fit_in_memory(self, each: int, say: Callable[[str], None]) -> None:
+        """Take no more workers on this machine than its memory holds, by what the first one took to make data and model."""
+        from tfapp.report import words
+
+        here = [worker for worker in self.all if worker.place.host is None]
+        # The first one runs already; training takes more than making the model did.
+        room = 1 + int(environment.free_memory() / (1.5 * each))
+        if len(here) > room:
+            took = words.size(1.5 * each)
+            say(f"only {room} trainings at once: each process takes about {took}, which is all there is room for")
+            for worker in here[room:]:
+                self.all.remove(worker)
 
     def told(self, seconds: float) -> Iterator[tuple[Worker, dict[str, Any] | None]]:
         """What running workers tell within so many seconds: (worker, line), None for one that has ended."""
