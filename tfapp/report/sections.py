@@ -45,6 +45,7 @@ SHOWN = frozenset(
         "sizes",
         "latency",
         "compression",
+        "profile",
         "plan",
         "environment",
     ]
@@ -243,6 +244,14 @@ def _compression(report: Report) -> Section | None:
     return Section("compression", "Compression", fill("compression.html", values))
 
 
+def _profile(report: Report) -> Section | None:
+    profile = report.get("profile") or {}
+    if not profile:
+        return None
+    values = {"workers": profile["workers"], "told": words.synchronisation(profile)}
+    return Section("profile", "A step's time", fill("profile.html", values))
+
+
 def _artefacts(report: Report) -> Section | None:
     rows = report.get("artefacts") or []
     if not rows:
@@ -306,6 +315,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     _artefacts,
     _cost,
     _compression,
+    _profile,
     _data,
     _model,
     _plan,
