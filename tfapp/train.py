@@ -20,6 +20,7 @@ from tfapp.callbacks.checkpoint import Checkpoint
 from tfapp.callbacks.diverged import Diverged
 from tfapp.callbacks.pace import Pace
 from tfapp.callbacks.pause import Pause, Watch
+from tfapp.callbacks.profile import Profile
 from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
@@ -48,6 +49,7 @@ def train(
     say: Any = print,
     watch: Watch | None = None,
     finish: Callable[[Run, ModuleType, Job, Trained], dict[str, Any]] = worth.shipped,
+    profile: int | None = None,
 ) -> dict[str, Any]:
     """Train a plan's recipe into a run directory, going on from its last checkpoint; returns the report.
 
@@ -56,6 +58,7 @@ def train(
       say: takes the lines worth showing before training.
       watch: sees the numbers of every epoch and may pause the training; then nothing else is shown of it.
       finish: what becomes of the trained model, on the first worker: by default it is exported and measured.
+      profile: of how many steps a TensorBoard profile is written; None: of none.
 
     Raises:
       Expected: whatever a user can mend, in the recipe too. Interrupted, Preempted, Paused: stopped with a checkpoint.
@@ -70,14 +73,14 @@ def train(
         if machine.chief:
             jobs.announce(job, say)
         with readable(data):
-            trained = fit(job, run, say, watch)
+            trained = fit(job, run, say, watch, profile)
             identical.check(trained.model, machine, run.log(machine))
             report = finish(run, recipe, job, trained) if machine.chief else {}
         machine.wait_for_all()
         return report
 
 
-def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None) -> Trained:
+def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profile: int | None = None) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
     restore_generators = compiled(job)
@@ -98,10 +101,12 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None) -> Tra
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief and watch is None)
     stop = StopOnSignal(checkpoint, machine)
     beat = Beat(watches.seconds(watches.HANG) if machine.workers > 1 or signs.launched() else None)
+    profiles = [Profile(profile, run.file("tensorboard"), machine)] if profile else []
     callbacks = [
         Pace(
             plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1
         ),
+        *profiles,
         Diverged(job.train, run.file("diverged.json"), run.file("checkpoints")),
         *saved,
         progress,
@@ -129,7 +134,11 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None) -> Tra
             progress.close()
             beat.close()
             stop.close()
+            for one in profiles:
+                one.close()
         checkpoint.save(complete=True)
+        for one in profiles:
+            one.note(run)
     for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
         model = unwrap(model)
     if machine.replicas > 1:

@@ -40,6 +40,7 @@ def report(run: Run, recipe: ModuleType, job: Job, trained: Trained, model: kera
         "history": trained.history,
         "best_epoch": trained.best_epoch,
         "model": layers(job.model),
+        "profile": run.read("profile.json"),
     }
     return publish(run, {**measured(run, recipe, job.plan, job.data), **training})
 

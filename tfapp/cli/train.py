@@ -31,10 +31,18 @@ class _Train(click.Command):
 @click.option("--gate", "gates", multiple=True, metavar="METRIC>=X", help="Exit with 4 if the test score misses this.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
+    "--profile",
+    type=click.IntRange(1, 1000),
+    is_flag=False,
+    flag_value=20,
+    metavar="[STEPS]",
+    help="Write a TensorBoard profile of so many steps (20), and tell what of their time is lost to synchronisation.",
+)
+@click.option(
     "--workers", type=click.IntRange(1), help="Train with so many processes of this machine; more: tfapp launch."
 )
 @click.pass_context
-def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_json, workers) -> None:
+def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_json, profile, workers) -> None:
     """Train a recipe: data, model, checkpoints, export, evaluation and report, in one run directory.
 
     The same command again goes on with an unfinished run. Settings are key=value words; `tfapp recipes
@@ -46,7 +54,7 @@ def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_js
       tfapp train ./mine.py --steps 20 --run /tmp/smoke
       tfapp train -c runs/digits/plan.yaml
       tfapp train digits --gate 'accuracy>=0.98'
-      tfapp train digits --workers 2
+      tfapp train digits --workers 2 --profile 20
     """
     from tfapp import gate, runtime
     from tfapp import run as runs
@@ -68,14 +76,15 @@ def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_js
     run = runs.begin(folder, plan, recipe.digest, fresh)
     signs.tell(run=str(folder.absolute()))
     if run.status == "finished" and not run.lacking:
-        asking.say(f"{folder} has this run finished; --fresh trains it anew")
+        nothing = "; there is nothing left to profile" if profile else ""
+        asking.say(f"{folder} has this run finished; --fresh trains it anew{nothing}")
         report = run.read("report.json")
     else:
         asking.say(f"{'going on with' if run.file('checkpoints').exists() else 'training in'} {folder}")
         runtime.import_tensorflow()
         from tfapp.train import train
 
-        report = train(plan, module, run, asking.say)
+        report = train(plan, module, run, asking.say, profile=profile)
     if not report:
         return  # A worker that is not the first: the first one tells.
     if as_json:

@@ -46,6 +46,7 @@ SHOWN = frozenset(
         "latency",
         "compression",
         "audit",
+        "profile",
         "plan",
         "environment",
     ]
@@ -267,6 +268,14 @@ def _audit(report: Report) -> Section | None:
     return Section("audit", "What it gives away", fill("audit.html", values))
 
 
+def _profile(report: Report) -> Section | None:
+    profile = report.get("profile") or {}
+    if not profile:
+        return None
+    values = {"workers": profile["workers"], "told": words.synchronisation(profile)}
+    return Section("profile", "A step's time", fill("profile.html", values))
+
+
 def _artefacts(report: Report) -> Section | None:
     rows = report.get("artefacts") or []
     if not rows:
@@ -331,6 +340,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     _cost,
     _compression,
     _audit,
+    _profile,
     _data,
     _model,
     _plan,

@@ -13,12 +13,13 @@ from tfapp.report.words import Report
 
 
 def lines(report: Report, page: str | Path | None = None) -> list[str]:
-    """The lines as plain text: the headline, its quality, its cost, and the path of the HTML page if there is one."""
+    """The lines as plain text: the headline, its quality, its cost, a profile's word, and the path of the HTML page if there is one."""
     headline = words.headline(report)
     told = [
         str(headline) if headline else "not measured on unseen examples",
         " · ".join(_quality(report)),
         " · ".join(_cost(report)),
+        words.synchronisation(report["profile"]) if report.get("profile") else "",
         f"report {page}" if page else "",
     ]
     return [line for line in told if line]

@@ -87,6 +87,21 @@ def _language(scores: Mapping[str, Any], n: int, baseline: Mapping[str, Any]) ->
     return Headline(number(value_of(scores[key])), rest, span(scores[key]), context)
 
 
+def synchronisation(profile: Mapping[str, Any]) -> str:
+    """How much of a step's time is lost to synchronisation, the mean of the workers, in plain words."""
+    steps, workers = profile["steps"], profile["workers"]
+    step, lost, collectives = (
+        sum(worker[name] for worker in workers) / len(workers) for name in ("step_ms", "lost_ms", "collectives")
+    )
+    profiled = f"{count(steps)} {'step' if steps == 1 else 'steps'} profiled"
+    if not collectives:
+        return f"a step took {milliseconds(step)}, with nothing to synchronise ({profiled})"
+    return (
+        f"{milliseconds(lost)} of a step's {milliseconds(step)} ({percent(lost / step)}) lost to synchronisation, "
+        f"in {collectives:.3g} collectives ({profiled})"
+    )
+
+
 def span(score: Any, form: Any = None) -> str:
     """The interval of a score in words, or nothing when it has none."""
     if not isinstance(score, Mapping) or not is_number(score.get("low")) or not is_number(score.get("high")):
