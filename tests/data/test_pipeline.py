@@ -227,3 +227,12 @@ def test_a_distributed_dataset_of_one_replica_is_the_plain_one() -> None:
     batches = Batches(numbered(10), 4, 1, True)
     found = list(batches.distributed(Machine(None, 1), 2).take(2).as_numpy_iterator())
     assert same(found, steps(batches, 2, 2))
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(256, 0), (0, 256), (2**30, 0), (3 * 2**16, 1)])
+def test_seeds_and_epochs_that_are_alike_in_their_last_bits_have_orders_of_their_own(seed: int, epoch: int) -> None:
+    def order(seed: int, epoch: int) -> np.ndarray:
+        return Batches(numbered(100), 100, seed, shuffle=True).indices(epoch)[0].numpy()
+
+    assert not np.array_equal(order(seed, epoch), order(seed % 256, epoch % 256))
+    assert sorted(order(seed, epoch)) == list(range(100))

@@ -80,7 +80,10 @@ class Batches:
         real = places < n
         places = places % n
         if self.shuffle:
-            seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), step // steps, 0]), tf.uint32)
+            # Below 65,536 examples the last 8 bits of each word are all that counts: what is above goes into the third.
+            epoch, above = step // steps, self.seed >> 8
+            third = (above ^ above >> 8 ^ above >> 16) + epoch // 256
+            seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), epoch, third]), tf.uint32)
             last = tf.constant(n - 1, tf.int64)
             # With the default 4 rounds, neighbours stay together five times as often as chance would have it.
             places = tf.raw_ops.RandomIndexShuffle(index=places, seed=seed, max_index=last, rounds=16)
