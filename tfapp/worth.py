@@ -153,11 +153,20 @@ def data_of(run: Run) -> Data:
     Raises:
       Expected: the recipe or its data is not where it was.
     """
-    recipe = recipes.find(run.plan()["recipe"])
-    module = recipes.load(recipe)
-    plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
+    _, module, plan = asked_of(run)
     with recipes.at_work(module):
         return features.data(plan, module)
+
+
+def asked_of(run: Run) -> tuple[recipes.Recipe, ModuleType, plans.Plan]:
+    """What a run was asked for: its recipe, that recipe's module, and its plan.
+
+    Raises:
+      Expected: the recipe is not where it was, or does not take the plan any more.
+    """
+    recipe = recipes.find(run.plan()["recipe"])
+    module = recipes.load(recipe)
+    return recipe, module, plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
 
 
 def artefact(run: Run, row: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfapp import conflicts, export, tasks, worth
-from tfapp import plan as plans
+from tfapp import batch_size, conflicts, export, features, tasks, worth
 from tfapp import recipe as recipes
 from tfapp.audit import bound, draw, lira, membership, rates
 from tfapp.audit.trainings import Training, train
@@ -107,10 +106,9 @@ def opened(run: Run) -> Subject:
       Missing: it is not finished; its data is gone, or is not what it was trained on. Expected: its data cannot be read.
     """
     run.finished()
-    recipe = recipes.find(run.plan()["recipe"])
-    module = recipes.load(recipe)
-    plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
-    data = worth.data_of(run)
+    recipe, module, plan = worth.asked_of(run)
+    with recipes.at_work(module):
+        data = features.data(plan, module)
     _check_data(run, data)
     ledger = run.read("privacy.json")
     delta = float(ledger.get("delta") or below(len(data.train)))
@@ -142,7 +140,7 @@ def _check_data(run: Run, data: Data) -> None:
 def _seen(subject: Subject) -> np.ndarray | None:
     """The training rows that the run was trained on, where it ended within its first epoch; None: all."""
     data, fit = subject.data, subject.plan.fit
-    batches = Batches(data.train, int(fit.batch_size), subject.plan.runtime.seed, fit.shuffle)
+    batches = Batches(data.train, batch_size.number(subject.plan), subject.plan.runtime.seed, fit.shuffle)
     counted = data.train.weights is None or bool(np.all(data.train.weights))
     steps = min(last_step(subject.run.folder), len(batches))
     if steps >= len(batches) and counted:

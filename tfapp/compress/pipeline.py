@@ -129,9 +129,7 @@ def _opened(run: Run, asked: Asked, say: Say) -> Parent:
             f"{run.folder} was trained with quantize, which is the last stage\n"
             "compress the run that it started from, or train without quantize"
         )
-    recipe = recipes.find(run.plan()["recipe"])
-    module = recipes.load(recipe)
-    plan = plans.resolve(recipe.word, module.Config, [(str(run.file("plan.yaml")), run.plan())])
+    recipe, module, plan = worth.asked_of(run)
     pinned = _pinned(module, recipe.word, asked.words)
     with recipes.at_work(module):
         data = features.data(plan, module)
