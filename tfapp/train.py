@@ -69,7 +69,7 @@ def train(
         if machine.chief:
             run.describe(data)
         with machine.strategy.scope():
-            job = features.apply(plan, jobs.of(plan, recipe, data, machine))
+            job = features.apply(plan, jobs.of(plan, recipe, data, machine, run.folder))
         if machine.chief:
             jobs.announce(job, say)
         with readable(data):
