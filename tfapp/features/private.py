@@ -1,0 +1,119 @@
+"""Private training: what the model learns of any one training example is bounded (DP-SGD)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tfapp.errors import Refused
+from tfapp.settings import Settings
+
+if TYPE_CHECKING:
+    from tfapp.job import Job
+    from tfapp.private.accounting import Mechanism
+    from tfapp.private.ledger import Ledger
+    from tfapp.private.secret import Secret
+    from tfapp.private.step import Adaptive
+
+
+class Private(Settings):
+    """(ε, δ)-differential privacy of the training examples (Abadi et al. 2016, arXiv:1607.00133).
+
+    Every example's gradient is clipped to clip_norm, and their sum over the whole global batch gets Gaussian noise of
+    standard deviation noise_multiplier · clip_norm, once. Give epsilon, and the noise for the planned steps is found; or the
+    noise, and ε is told.
+    """
+
+    shorthand: ClassVar[str | None] = "epsilon"
+
+    epsilon: float | None = Field(None, gt=0, description="the privacy budget: the noise is found for the planned steps")
+    noise_multiplier: float | None = Field(
+        None, gt=0, description="σ, the noise on the sum in units of clip_norm, in the place of epsilon"
+    )
+    delta: float | None = Field(
+        None, gt=0, lt=1, description="chance that the bound does not hold; none: the power of ten below 1 / n"
+    )
+    clip_norm: float | Literal["adaptive"] = Field(
+        1.0, description="L2 norm that each example's gradient is clipped to; adaptive: it follows clip_quantile"
+    )
+    clip_quantile: float = Field(0.5, gt=0, lt=1, description="adaptive: share of the gradients that stay unclipped")
+    clip_start: float = Field(0.1, gt=0, description="adaptive: the norm to begin with")
+    clip_rate: float = Field(0.2, gt=0, description="adaptive: how fast the norm follows, per step and unit of share")
+    count_noise: float | None = Field(
+        None, gt=0, description="adaptive: noise on the number of unclipped gradients; none: a twentieth of the batch"
+    )
+    sampling: Literal["poisson", "shuffle"] = Field(
+        "poisson", description="poisson: each example enters each step by a coin; shuffle: once an epoch, at a larger ε"
+    )
+    accountant: Literal["pld", "rdp"] = Field("pld", description="privacy loss distributions, or Rényi divergences")
+    microbatch: int | None = Field(
+        None, ge=1, description="rows that a replica takes at once; their sum is the step's, in less memory"
+    )
+    replace_batchnorm: bool = Field(False, description="GroupNormalization in the place of each BatchNormalization")
+    public_preprocess: bool = Field(
+        False, description="what preprocess() learned of the training rows (means, vocabularies) is public: your word for it"
+    )
+    insecure_key: str | None = Field(None, min_length=1, description="for tests: a key that whoever reads the plan knows")
+
+    @model_validator(mode="after")
+    def _clip_to_something(self) -> Private:
+        if self.clip_norm != "adaptive" and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm={self.clip_norm} is not above 0")
+        return self
+
+    def apply(self, job: Job) -> Job:
+        """The job with a sampler, a step and a ledger that are private.
+
+        Raises:
+          Refused: something of the model, the data or the plan can not be private, or no noise is enough.
+          Usage: ε or δ means nothing for so many examples. Missing: the run has lost its key.
+        """
+        from tfapp.data.pipeline import Batches
+        from tfapp.private import accounting, batchnorm, clipping, keeper, ledger, sampling, secret
+        from tfapp.private.step import Step
+
+        self._refuse_what_was_learned(job)
+        parents = self._parents(job)
+        model, grouped = batchnorm.replaced(job.model) if self.replace_batchnorm else (job.model, [])
+        examined = clipping.examine(model)
+        key = secret.fixed(self.insecure_key) if self.insecure_key else secret.of(job.folder, job.machine)
+        delta = self.delta or accounting.default_delta(len(job.train.examples))
+        mechanism, spare = self._mechanism(job, delta)
+        clip, noise = self._clip(mechanism)
+        step = Step(
+            noise,
+            clip,
+            mechanism.batch_size,
+            mechanism.steps,
+            key.key("noise"),
+            key.key("count"),
+            self.microbatch,
+            fixed=job.plan.fit.jit or job.plan.runtime.strategy == "tpu",
+        )
+        train: Batches = job.train
+        if self.sampling == "poisson":
+            n, batch = mechanism.examples, mechanism.batch_size
+            rows = accounting.capacity(n, batch, mechanism.steps, spare)
+            train = replace(train, choice=sampling.Poisson(n, mechanism.q, rows, key.key("sampling")))
+        held = ledger.made(
+            mechanism,
+            delta=delta,
+            accountant=self.accountant,
+            clip_norm=self.clip_norm,
+            gradient_noise=noise,
+        )
+        notes = [*ledger.lines(held), *examined.said()]
+        if grouped:
+            notes.append(f"private: GroupNormalization in the place of {', '.join(grouped)}")
+        if key.fixed:
+            notes.append("private.insecure_key: whoever knows the plan can take the noise off; nothing is private")
+        return replace(
+            job,
+            model=model,
+            train=train,
+            bind=(*job.bind, step.install),
+            callbacks=(*job.callbacks, keeper.Keeper(held, job.folder if job.machine.chief else None)),
+            notes=(*job.notes, *notes),
+        )
