@@ -117,3 +117,38 @@ class Private(Settings):
             callbacks=(*job.callbacks, keeper.Keeper(held, job.folder if job.machine.chief else None)),
             notes=(*job.notes, *notes),
         )
+
+    def _mechanism(self, job: Job, delta: float) -> tuple[Mechanism, float]:
+        """(what is released, the part of δ that batches too large for their places may take)."""
+        from tfapp import batch_size
+        from tfapp.private import accounting
+
+        n, batch = len(job.train.examples), batch_size.number(job.plan)
+        accounting.check(self.epsilon, delta, n)
+        bare = accounting.Mechanism(self.sampling, n, batch, self.noise_multiplier or 1.0, job.total_steps)
+        spare = accounting.OVERFLOW * delta if self.sampling == "poisson" else 0.0
+        if self.epsilon is None:
+            return bare, spare
+        noise = accounting.noise_for(bare, self.epsilon, delta - spare, self.accountant)
+        return replace(bare, noise_multiplier=noise), spare
+
+    def _clip(self, mechanism: Mechanism) -> tuple[float | Adaptive, float]:
+        """(the clipping norm, or how it moves; the noise multiplier of the gradients)."""
+        from tfapp.private import accounting
+        from tfapp.private.step import Adaptive
+
+        if self.clip_norm != "adaptive":
+            return self.clip_norm, mechanism.noise_multiplier
+        count = self.count_noise or mechanism.batch_size / 20
+        moving = Adaptive(self.clip_start, self.clip_quantile, self.clip_rate, count)
+        return moving, accounting.divided(mechanism.noise_multiplier, count)
+
+    def _refuse_what_was_learned(self, job: Job) -> None:
+        """Preprocessing that is adapted on the private rows gives them away without any noise."""
+        if not self.public_preprocess and job.preprocess.learned(job.data):
+            raise Refused(
+                "private with a preprocess() that learns from the training rows (means, vocabularies, bins): they would ship "
+                "in the model, with no noise on them\n"
+                "give it constants that you know without these rows, or, where what it learns is public, say so: "
+                "private.public_preprocess=true"
+            )
