@@ -1,1 +1,1 @@
-"""Private training: DP-SGD (Abadi et al. 2016, arXiv:1607.00133), with what it proves and what it keeps of it."""
+"""Training that gives away little of any one example, and says how little: DP-SGD (Abadi et al. 2016, arXiv:1607.00133)."""
