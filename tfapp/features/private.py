@@ -103,6 +103,7 @@ class Private(Settings):
             accountant=self.accountant,
             clip_norm=self.clip_norm,
             gradient_noise=noise,
+            parents=parents,
         )
         notes = [*ledger.lines(held), *examined.said()]
         if grouped:
@@ -152,3 +153,34 @@ class Private(Settings):
                 "give it constants that you know without these rows, or, where what it learns is public, say so: "
                 "private.public_preprocess=true"
             )
+
+    def _parents(self, job: Job) -> tuple[Ledger, ...]:
+        """The ledgers of the runs that this one begins with or learns from, where they saw the same examples.
+
+        Raises:
+          Refused: such a run is not private; what it learned of them would be in this one.
+        """
+        from tfapp import run as runs
+        from tfapp.data import splits
+        from tfapp.errors import Missing
+        from tfapp.private import ledger
+
+        plan = job.plan
+        words = [*([plan.start.run] if plan.start else []), *(plan.distill.teacher if plan.distill else [])]
+        own = splits.digest(job.data) if words else ""
+        found = []
+        for word in words:
+            try:
+                run = runs.find(word)
+            except Missing:
+                continue  # The folder of a SavedModel: nothing is known of its data.
+            if run.read("run.json").get("data_sha256") != own:
+                continue
+            held = ledger.read(run.folder)
+            if held is None:
+                raise Refused(
+                    f"private with {run.folder}, which was trained on the same examples without privacy: what it learned of "
+                    "them would be in this model\nbegin with, or learn from, a run on public data"
+                )
+            found.append(held)
+        return tuple(found)
