@@ -25,6 +25,8 @@ OVERFLOW = 1e-2
 # dp-accounting's own width of a bucket of privacy loss. Where ε is beyond LARGE, nobody looks at its fourth decimal,
 # and so fine buckets would take gigabytes.
 INTERVAL, LARGE = 1e-4, 100.0
+# No privacy at all, where the bound of RDP is as good as any, and the numbers of PLD overflow.
+BEYOND = 1e5
 # Enough for a picture, ten times as fast, and still an upper bound.
 COARSE = 1e-3
 # How near to the least noise `noise_for` comes, relative.
@@ -303,7 +305,7 @@ def _epsilons(
     if accountant == "rdp":
         return known
     large = max(known)
-    if not math.isfinite(large):
+    if large > BEYOND:
         return known
     width = interval or (INTERVAL if large <= LARGE else INTERVAL * large / LARGE)
     told = PLDAccountant(value_discretization_interval=width).compose(event)

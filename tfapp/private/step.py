@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from tfapp import stateless
 from tfapp.private import clipping, noise
+from tfapp.private.clipping import standing
 
 # Rows of filling are cut off in portions of these: TensorFlow's kernels like round sizes.
 PORTION = 16
@@ -72,7 +73,11 @@ class Step:
         """Let a compiled model train by this step; called in the strategy's scope."""
         if isinstance(self.clip_norm, Adaptive):
             model.optimizer.private_clip = Clip(self.clip_norm.start)
-        model.train_step = MethodType(lambda model, data: self._take(model, data), model)
+
+        def train_step(model: keras.Model, data: Any) -> Any:
+            return self._take(model, data)
+
+        model.train_step = MethodType(train_step, model)
 
     def _take(self, model: keras.Model, data: Any) -> Any:
         variables, taken = model.trainable_variables, tf.identity(model.optimizer.iterations)
@@ -155,10 +160,13 @@ class Step:
         own = weights["metrics"]
         real, rows = tf.reduce_sum(own), tf.cast(tf.shape(own)[0], tf.float32)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        reported = model.compiled_loss._loss_metric
+        count = reported.update_state
 
         def losses(outputs: Any) -> tf.Tensor:
-            # Keras's mean over the rows, as the mean over the real ones, is what is reported; their sum is what is wanted.
-            mean = model.compute_loss(x, y, outputs, {**weights, "loss": own * tf.math.divide_no_nan(rows, real)})
+            # Keras reports its mean over all rows; here it is the mean over the real ones, which is to weigh as many.
+            with standing.in_for(reported, update_state=lambda mean, sample_weight: count(mean, sample_weight=real)):
+                mean = model.compute_loss(x, y, outputs, {**weights, "loss": own * tf.math.divide_no_nan(rows, real)})
             return tf.reshape(tf.cast(mean, tf.float32) * real * replicas, [1])
 
         return clipping.clipped(model, x, losses, norm)
