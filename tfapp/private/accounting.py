@@ -6,6 +6,7 @@ releases their sum with Gaussian noise of standard deviation σ·C on each numbe
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 Accountant = Literal["pld", "rdp"]
 Sampling = Literal["poisson", "shuffle"]
+# Sampling rate, noise multiplier, how often.
+Released = tuple[float, float, int]
 
-# The share of δ that a batch too large for its capacity may take: by it ε grows in the sixth digit, and a batch of 256
-# has some 20 places more than at 1 of δ.
-OVERFLOW = 1e-2
+# The share of δ that a batch too large for its capacity may take: little enough to tell ε at a thousandth of δ too. A batch
+# of 256 of 60,000 has 380 places by it, and 362 at a tenth of δ.
+OVERFLOW = 1e-4
 # dp-accounting's own width of a bucket of privacy loss. Where ε is beyond LARGE, nobody looks at its fourth decimal,
 # and so fine buckets would take gigabytes.
 INTERVAL, LARGE = 1e-4, 100.0
@@ -99,14 +102,22 @@ def epsilons(
     mechanisms: Mechanism | Iterable[Mechanism], deltas: Sequence[float], accountant: Accountant = "pld"
 ) -> list[float]:
     """As `epsilon`, for several δ at the cost of one."""
-    return _epsilons(_event(_several(mechanisms)), deltas, accountant)
+    every = [mechanisms] if isinstance(mechanisms, Mechanism) else mechanisms
+    return list(_epsilons(_counted(every), tuple(deltas), accountant))
 
 
-def noise_for(mechanism: Mechanism, epsilon: float, delta: float, accountant: Accountant = "pld") -> float:
+def noise_for(
+    mechanism: Mechanism,
+    epsilon: float,
+    delta: float,
+    accountant: Accountant = "pld",
+    before: Sequence[Mechanism] = (),
+) -> float:
     """The least noise multiplier by which the training stays within (ε, δ), to 1e-3 of it and never below.
 
     Args:
       mechanism: its own noise multiplier does not matter.
+      before: what was spent on the same examples already, and counts too.
 
     Raises:
       Refused: δ is no less than 1 / n, or no noise is enough. Usage: ε or δ is not above 0. Missing: no dp-accounting.
@@ -116,8 +127,8 @@ def noise_for(mechanism: Mechanism, epsilon: float, delta: float, accountant: Ac
         raise Usage("no noise is needed where there is no step\ntrain for an epoch or more")
 
     def spent(noise: float, by: Accountant, interval: float | None = None) -> float:
-        event = _event([replace(mechanism, noise_multiplier=noise)])
-        return _epsilons(event, [delta], by, interval)[0]
+        every = [*before, replace(mechanism, noise_multiplier=noise)]
+        return _epsilons(_counted(every), (delta,), by, interval)[0]
 
     # RDP is cheap and near; then PLD in buckets that are coarse, and then in its own.
     found = _least(lambda noise: spent(noise, "rdp"), epsilon, 1.0, 1.0)
@@ -128,7 +139,7 @@ def noise_for(mechanism: Mechanism, epsilon: float, delta: float, accountant: Ac
     if found is None:
         raise Refused(
             f"no noise reaches ε {epsilon:g} at δ {delta:g} in {mechanism.steps:,} steps of {mechanism.batch_size:,} of "
-            f"{mechanism.examples:,} examples\ntake a larger private.epsilon, fewer steps (fit.epochs), or a smaller "
+            f"{mechanism.examples:,} examples{', beside what was spent before' if before else ''}\ntake a larger private.epsilon, fewer steps (fit.epochs), or a smaller "
             "fit.batch_size"
         )
     return found
@@ -254,65 +265,52 @@ def curve(
 ) -> list[tuple[int, float]]:
     """(step, ε) at some twenty steps to the last: what is spent by when. Of PLD within 1 % above `epsilon`, and faster."""
     steps = sorted({math.ceil(mechanism.steps * i / points) for i in range(1, points + 1)}) if mechanism.steps else []
-    events = [(step, _event([replace(mechanism, steps=step)])) for step in steps]
-    return [(step, _epsilons(event, [delta], accountant, COARSE)[0]) for step, event in events]
+    released = [(step, _counted([replace(mechanism, steps=step)])) for step in steps]
+    return [(step, _epsilons(so_far, (delta,), accountant, COARSE)[0]) for step, so_far in released]
 
 
-def _several(mechanisms: Mechanism | Iterable[Mechanism]) -> list[Mechanism]:
-    return [mechanisms] if isinstance(mechanisms, Mechanism) else list(mechanisms)
-
-
-def _event(mechanisms: Sequence[Mechanism]) -> DpEvent:
-    """All that was released, for dp-accounting; equal steps are counted together, which is what makes it fast.
-
-    Raises:
-      Missing: dp-accounting is not installed.
-    """
-    try:
-        import dp_accounting as dp
-    except ImportError:
-        raise Missing("private training needs dp-accounting\ninstall it: pip install 'tfapp[private]'") from None
-
+def _counted(mechanisms: Iterable[Mechanism]) -> tuple[Released, ...]:
+    """All that was released, (sampling rate, noise, times); equal steps are counted together, which makes it fast."""
     counts: dict[tuple[float, float], int] = {}
     for one in mechanisms:
-        rate, count = (one.q, one.steps) if one.sampling == "poisson" else (1.0, one.epochs)
-        if count:
-            counts[rate, one.noise_multiplier] = counts.get((rate, one.noise_multiplier), 0) + count
-    events: list[DpEvent] = []
-    for (rate, noise), count in counts.items():
-        if not noise:
-            return dp.NonPrivateDpEvent()
-        gaussian = dp.GaussianDpEvent(noise)
-        step = dp.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian
-        events.append(dp.SelfComposedDpEvent(step, count))
-    return dp.ComposedDpEvent(events)
+        rate, times = (one.q, one.steps) if one.sampling == "poisson" else (1.0, one.epochs)
+        if times:
+            counts[rate, one.noise_multiplier] = counts.get((rate, one.noise_multiplier), 0) + times
+    return tuple((rate, noise, times) for (rate, noise), times in counts.items())
 
 
+@functools.lru_cache(256)
 def _epsilons(
-    event: DpEvent, deltas: Sequence[float], accountant: Accountant, interval: float | None = None
-) -> list[float]:
-    from dp_accounting import ComposedDpEvent, NonPrivateDpEvent
-    from dp_accounting.pld import PLDAccountant
-
+    released: tuple[Released, ...], deltas: tuple[float, ...], accountant: Accountant, interval: float | None = None
+) -> tuple[float, ...]:
+    """ε at each δ, kept: where a run is begun, goes on and ends, the same is asked for often."""
     for delta in deltas:
         if not 0 < delta < 1:
             raise Usage(f"δ {delta:g}: it is a probability, above 0 and below 1")
-    if isinstance(event, NonPrivateDpEvent):
-        return [math.inf] * len(deltas)
-    if isinstance(event, ComposedDpEvent) and not event.events:
-        return [0.0] * len(deltas)
+    if not all(noise for _, noise, _ in released):
+        return (math.inf,) * len(deltas)
+    if not released:
+        return (0.0,) * len(deltas)
+    try:
+        import dp_accounting as dp
+        from dp_accounting.pld import PLDAccountant
+    except ImportError:
+        raise Missing("private training needs dp-accounting\ninstall it: pip install 'tfapp[private]'") from None
+    events: list[Any] = []
+    for rate, noise, times in released:
+        gaussian = dp.GaussianDpEvent(noise)
+        events.append(dp.SelfComposedDpEvent(dp.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, times))
+    event = dp.ComposedDpEvent(events)
     known = _rdp(event, deltas)
-    if accountant == "rdp":
-        return known
     large = max(known)
-    if large > BEYOND:
+    if accountant == "rdp" or not math.isfinite(large):
         return known
     width = interval or (INTERVAL if large <= LARGE else INTERVAL * large / LARGE)
     told = PLDAccountant(value_discretization_interval=width).compose(event)
-    return [float(told.get_epsilon(delta)) for delta in deltas]
+    return tuple(float(told.get_epsilon(delta)) for delta in deltas)
 
 
-def _rdp(event: DpEvent, deltas: Sequence[float], relation: Any = None) -> list[float]:
+def _rdp(event: DpEvent, deltas: Sequence[float], relation: Any = None) -> tuple[float, ...]:
     import warnings
 
     import numpy as np
@@ -323,7 +321,7 @@ def _rdp(event: DpEvent, deltas: Sequence[float], relation: Any = None) -> list[
         warnings.simplefilter("ignore")  # Of orders that overflow where σ is tiny; others give the answer.
         told = RdpAccountant(neighboring_relation=relation or NeighboringRelation.ADD_OR_REMOVE_ONE).compose(event)
         found = [float(told.get_epsilon(delta)) for delta in deltas]
-    return [math.inf if math.isnan(one) else one for one in found]
+    return tuple(math.inf if math.isnan(one) else one for one in found)
 
 
 def _least(spent: Callable[[float], float], epsilon: float, guess: float, stride: float) -> float | None:
