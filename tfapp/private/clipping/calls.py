@@ -128,6 +128,9 @@ class _Seen:
 
 def _surveyed(model: keras.Model, x: Any, training: Any) -> Units:
     few, more = (_seen(model, x, training, examples) for examples in (FEW, MORE))
+    if len(few) != len(more):
+        # A Sequential without an Input is built anew for the first batch of another size.
+        few = _seen(model, x, training, FEW)
     units = {id(unit.layer): unit for unit in of_classes(model)}
     pairs = {id(one): other for one, other in zip(few, more, strict=True)}
 
@@ -154,7 +157,9 @@ def _surveyed(model: keras.Model, x: Any, training: Any) -> Units:
             counts[id(one.layer)] = number + 1
             starts = zip(one.arguments, pairs[id(one)].arguments, strict=True)
             batched[id(one.layer), number] = [start == (FEW, MORE) for start in starts]
-    return Units(list(units.values()), batched)
+    slow = {layer for layer, unit in units.items() if unit.why}
+    called = {id(one.layer) for one in few if not any(id(outer.layer) in slow for outer in one.around)}
+    return Units([unit for layer, unit in units.items() if layer in called], batched)
 
 
 def _seen(model: keras.Model, x: Any, training: Any, examples: int) -> list[_Seen]:
@@ -194,6 +199,25 @@ def _seen(model: keras.Model, x: Any, training: Any, examples: int) -> list[_See
                 stack.enter_context(standing.in_for(layer, call=stand_in))
             model(like, training=training)
     return seen
+
+
+def outputs(model: keras.Model, x: Any, training: Any) -> list[tuple[keras.layers.Layer, list[Any]]]:
+    """Each layer's outputs, flattened and as arrays, in the order in which the layers ended; called eagerly."""
+    given: list[tuple[keras.layers.Layer, list[Any]]] = []
+
+    def listening(layer: keras.layers.Layer, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            outputs = plain(*args, **kwargs)
+            given.append((layer, [one.numpy() for one in tf.nest.flatten(outputs) if hasattr(one, "numpy")]))
+            return outputs
+
+        return call
+
+    with ExitStack() as stack:
+        for layer in inside(model):
+            stack.enter_context(standing.in_for(layer, call=listening(layer, layer.call)))
+        model(x, training=training)
+    return given
 
 
 def _of(tensor: tf.Tensor, graph: Any) -> bool:
