@@ -61,7 +61,7 @@ def embedding(call: Call, g: tf.Tensor) -> Terms:
 def convolution(call: Call, g: tf.Tensor) -> Terms:
     layer = call.layer
     x, g = _channels_last(layer, _float(call.input)), _channels_last(layer, _float(g))
-    a, g = _patches(layer, x), _per_example(x, g)
+    a, g = _patches(layer, x), _places(g, 1)
     height, width, channels, filters = _kernel_size(layer) + tuple(layer.kernel.shape[-2:])
     if layer.groups == 1:
         yield layer.kernel, Outer(a, g, tuple(layer.kernel.shape))
@@ -77,7 +77,7 @@ def depthwise(call: Call, g: tf.Tensor) -> Terms:
     kernel = layer.depthwise_kernel
     x, g = _channels_last(layer, _float(call.input)), _channels_last(layer, _float(g))
     channels, multiplier = kernel.shape[-2:]
-    a, g = _split(_patches(layer, x), int(np.prod(_kernel_size(layer))), channels), _per_example(x, g)
+    a, g = _split(_patches(layer, x), int(np.prod(_kernel_size(layer))), channels), _places(g, 1)
     found = tf.einsum("bpkc,bpcm->bkcm", a, _split(g, channels, multiplier))
     yield kernel, Each(tf.reshape(found, [-1, *kernel.shape]))
     yield from _bias(layer, g)
@@ -169,11 +169,6 @@ def _kernel_size(layer: keras.layers.Layer) -> tuple[int, int]:
 def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
     """Of one axis or two, as of two: a row is an image of height 1."""
     return (1, *sizes) if len(sizes) == 1 else tuple(sizes)  # type: ignore[return-value]
-
-
-def _per_example(x: tf.Tensor, g: tf.Tensor) -> tf.Tensor:
-    """[b, …, c] as [b, places, c]."""
-    return _places(g, 1)
 
 
 def _patches(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
