@@ -74,7 +74,7 @@ CASES = {
     "einsum": lambda: (
         sequence(
             layers.EinsumDense("...x,xy->...y", (4, 7), bias_axes="y", activation="tanh"),
-            layers.EinsumDense("abc,cbd->adb", (2, 3), bias_axes="d"),
+            layers.EinsumDense("abc,cbd->adb", (2, 4), bias_axes="d"),
             shape=(4, 5),
         ),
         normal(4, 4, 5),

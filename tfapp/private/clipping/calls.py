@@ -158,8 +158,8 @@ def _surveyed(model: keras.Model, x: Any, training: Any) -> Units:
             starts = zip(one.arguments, pairs[id(one)].arguments, strict=True)
             batched[id(one.layer), number] = [start == (FEW, MORE) for start in starts]
     slow = {layer for layer, unit in units.items() if unit.why}
-    called = {id(one.layer) for one in few if not any(id(outer.layer) in slow for outer in one.around)}
-    return Units([unit for layer, unit in units.items() if layer in called], batched)
+    apart = [id(one.layer) for one in few if not any(id(outer.layer) in slow for outer in one.around)]
+    return Units([units[layer] for layer in dict.fromkeys(apart) if layer in units], batched)
 
 
 def _seen(model: keras.Model, x: Any, training: Any, examples: int) -> list[_Seen]:

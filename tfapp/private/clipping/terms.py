@@ -36,14 +36,16 @@ class Outer:
     Attributes:
       inputs: [b, t, k].
       outputs: the gradient of what was multiplied, [b, t, c].
-      shape: of the variable whose axes are first those of k and then those of c, after `order` has put them so.
-      order: the variable's axes in that order; None for as they are.
+      shape: of the variable.
+      order: its axes such that those of k come first and then those of c; None for as they are.
+      split: the sizes of finer axes that the variable is seen with for `order`; None for its own.
     """
 
     inputs: tf.Tensor
     outputs: tf.Tensor
     shape: tuple[int, ...]
     order: tuple[int, ...] | None = None
+    split: tuple[int, ...] | None = None
 
     def each(self) -> tf.Tensor:
         return self._placed(self._products, 1)
@@ -59,7 +61,8 @@ class Outer:
     def weighted(self, factors: tf.Tensor) -> tf.Tensor:
         if self._by_places:
             outputs = self.outputs * factors[:, None, None]
-            total = tf.matmul(_rows(self.inputs), _rows(outputs), transpose_a=True)
+            few, many = (outputs, self.inputs) if self._outputs_first else (self.inputs, outputs)
+            total = tf.matmul(_rows(few), _rows(many), transpose_a=True)
         else:
             total = tf.tensordot(factors, self._products, 1)
         return self._placed(total, 0)
@@ -74,18 +77,30 @@ class Outer:
         size = self.inputs.shape[2] * self.outputs.shape[2]
         return self._places is not None and (self._places == 1 or 2 * self._places**2 < size)
 
+    @property
+    def _outputs_first(self) -> bool:
+        """Whether products are [c, k]: few rows and many columns are multiplied twice as fast as the other way round."""
+        return self.outputs.shape[2] < self.inputs.shape[2]
+
     @cached_property
     def _products(self) -> tf.Tensor:
-        return tf.matmul(self.inputs, self.outputs, transpose_a=True)
+        few, many = (self.outputs, self.inputs) if self._outputs_first else (self.inputs, self.outputs)
+        return tf.matmul(few, many, transpose_a=True)
 
     def _placed(self, products: tf.Tensor, leading: int) -> tf.Tensor:
-        """[…, k, c] in the shape of the variable, behind `leading` axes."""
-        order = self.order or tuple(range(len(self.shape)))
-        split = tf.reshape(products, [*tf.unstack(tf.shape(products)[:leading]), *(self.shape[axis] for axis in order)])
-        if self.order is None:
-            return split
-        back = [leading + order.index(axis) for axis in range(len(order))]
-        return tf.transpose(split, [*range(leading), *back])
+        """Products in the shape of the variable, behind `leading` axes."""
+        axes = self.split or self.shape
+        order = list(self.order or range(len(axes)))
+        if self._outputs_first:
+            outputs = _last_of(order, axes, self.outputs.shape[2])
+            order = order[-outputs:] + order[:-outputs] if outputs else order
+        first = tf.unstack(tf.shape(products)[:leading])
+        placed = tf.reshape(products, [*first, *(axes[axis] for axis in order)])
+        if order != sorted(order):
+            placed = tf.transpose(
+                placed, [*range(leading), *(leading + order.index(axis) for axis in range(len(order)))]
+            )
+        return tf.reshape(placed, [*first, *self.shape]) if self.split else placed
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +154,12 @@ def joined(terms: list[Term]) -> Term:
     if len(terms) == 1:
         return terms[0]
     first = terms[0]
-    if isinstance(first, Outer) and all(isinstance(one, Outer) and one.order == first.order for one in terms):
+    if isinstance(first, Outer) and all(
+        isinstance(one, Outer) and (one.order, one.split) == (first.order, first.split) for one in terms
+    ):
         inputs = tf.concat([one.inputs for one in terms], 1)  # type: ignore[union-attr]
         outputs = tf.concat([one.outputs for one in terms], 1)  # type: ignore[union-attr]
-        return Outer(inputs, outputs, first.shape, first.order)
+        return Outer(inputs, outputs, first.shape, first.order, first.split)
     if isinstance(first, Lookup) and all(isinstance(one, Lookup) for one in terms):
         rows = tf.concat([tf.cast(one.rows, tf.int64) for one in terms], 1)  # type: ignore[union-attr]
         return Lookup(rows, tf.concat([one.outputs for one in terms], 1), first.table)  # type: ignore[union-attr]
@@ -152,6 +169,15 @@ def joined(terms: list[Term]) -> Term:
 def _rows(values: tf.Tensor) -> tf.Tensor:
     """[b, t, n] as [b · t, n]."""
     return tf.reshape(values, [-1, values.shape[-1]])
+
+
+def _last_of(order: list[int], axes: tuple[int, ...], size: int) -> int:
+    """How many of the last axes in the order make up `size`."""
+    number, product = 0, 1
+    while product < size:
+        number += 1
+        product *= axes[order[-number]]
+    return number
 
 
 def _sum_of_squares(values: tf.Tensor) -> tf.Tensor:
