@@ -49,6 +49,7 @@ class Job:
       unwrap: what makes the trained model plain again, called in reverse order.
       settled: the step from which the model is what it is to be; no epoch that ends before can be the best.
       notes: what features have to say before training.
+      tells_training: whether losses and scores over the training examples are shown and written.
       folder: the run's, for what a feature keeps there; None where there is no run (a measurement).
     """
 
@@ -67,6 +68,7 @@ class Job:
     unwrap: tuple[Callable[[keras.Model], keras.Model], ...] = ()
     settled: int = 0
     notes: tuple[str, ...] = ()
+    tells_training: bool = True
     folder: Path | None = None
 
     @property

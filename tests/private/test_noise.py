@@ -25,7 +25,11 @@ def _counted(drawn):
 
 def test_steps_keys_and_places_share_nothing():
     one = noise.gaussian(KEY, 5, 20_000).numpy()
-    for other in (noise.gaussian(KEY, 6, 20_000), noise.gaussian(KEY + 1, 5, 20_000), noise.gaussian(KEY ^ 1 << 63, 5, 20_000)):
+    for other in (
+        noise.gaussian(KEY, 6, 20_000),
+        noise.gaussian(KEY + 1, 5, 20_000),
+        noise.gaussian(KEY ^ 1 << 63, 5, 20_000),
+    ):
         assert abs(np.corrcoef(one, other.numpy())[0, 1]) < 0.04
     assert abs(np.corrcoef(one[:10_000], one[10_000:])[0, 1]) < 0.05
     assert np.unique(one).size > 19_900

@@ -145,7 +145,7 @@ def _seen(subject: Subject) -> np.ndarray | None:
     steps = min(last_step(subject.run.folder), len(batches))
     if steps >= len(batches) and counted:
         return None
-    rows = np.unique(np.concatenate([batches.indices(step)[0].numpy() for step in range(steps)]))
+    rows = np.unique(np.concatenate([batches.seen(step) for step in range(steps)]))
     return rows if data.train.weights is None else rows[data.train.weights[rows] > 0]
 
 

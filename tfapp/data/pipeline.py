@@ -113,6 +113,14 @@ class Batches:
             places = tf.raw_ops.RandomIndexShuffle(index=places, seed=seed, max_index=last, rounds=16)
         return places, real
 
+    def seen(self, step: int) -> np.ndarray:
+        """Which examples a step sees, filling left out: int64 [at most `rows`]."""
+        if self.choice:
+            chosen, count = self.choice(tf.constant(step, tf.int64))
+            return chosen.numpy()[: int(count)]
+        indices, real = self.indices(step)
+        return indices.numpy()[real.numpy()]
+
     def dataset(self, start: int = 0, replicas: int = 1, offset: int = 0, of: int | None = None) -> Any:
         """All steps from `start` on, without end, as a tf.data.Dataset for one worker.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tfapp.job import Job
     from tfapp.private.accounting import Mechanism
     from tfapp.private.ledger import Ledger
-    from tfapp.private.secret import Secret
     from tfapp.private.step import Adaptive
 
 
@@ -28,7 +27,9 @@ class Private(Settings):
 
     shorthand: ClassVar[str | None] = "epsilon"
 
-    epsilon: float | None = Field(None, gt=0, description="the privacy budget: the noise is found for the planned steps")
+    epsilon: float | None = Field(
+        None, gt=0, description="the privacy budget: the noise is found for the planned steps"
+    )
     noise_multiplier: float | None = Field(
         None, gt=0, description="σ, the noise on the sum in units of clip_norm, in the place of epsilon"
     )
@@ -53,9 +54,15 @@ class Private(Settings):
     )
     replace_batchnorm: bool = Field(False, description="GroupNormalization in the place of each BatchNormalization")
     public_preprocess: bool = Field(
-        False, description="what preprocess() learned of the training rows (means, vocabularies) is public: your word for it"
+        False,
+        description="what preprocess() learned of the training rows (means, vocabularies) is public: your word for it",
     )
-    insecure_key: str | None = Field(None, min_length=1, description="for tests: a key that whoever reads the plan knows")
+    show_training_metrics: bool = Field(
+        False, description="show and write losses and scores of the training examples, which have no noise"
+    )
+    insecure_key: str | None = Field(
+        None, min_length=1, description="for tests: a key that whoever reads the plan knows"
+    )
 
     @model_validator(mode="after")
     def _clip_to_something(self) -> Private:
@@ -70,11 +77,12 @@ class Private(Settings):
           Refused: something of the model, the data or the plan can not be private, or no noise is enough.
           Usage: ε or δ means nothing for so many examples. Missing: the run has lost its key.
         """
-        from tfapp.data.pipeline import Batches
+        from tfapp.data import splits
         from tfapp.private import accounting, batchnorm, clipping, keeper, ledger, sampling, secret
-        from tfapp.private.step import Step
+        from tfapp.private.step import Adaptive, Step
 
         self._refuse_what_was_learned(job)
+        self._refuse_to_choose_by_training(job)
         parents = self._parents(job)
         model, grouped = batchnorm.replaced(job.model) if self.replace_batchnorm else (job.model, [])
         examined = clipping.examine(model)
@@ -92,24 +100,28 @@ class Private(Settings):
             self.microbatch,
             fixed=job.plan.fit.jit or job.plan.runtime.strategy == "tpu",
         )
-        train: Batches = job.train
+        train = job.train
         if self.sampling == "poisson":
             n, batch = mechanism.examples, mechanism.batch_size
             rows = accounting.capacity(n, batch, mechanism.steps, spare)
             train = replace(train, choice=sampling.Poisson(n, mechanism.q, rows, key.key("sampling")))
         held = ledger.made(
             mechanism,
-            delta=delta,
-            accountant=self.accountant,
-            clip_norm=self.clip_norm,
+            delta,
+            self.accountant,
+            key={"source": "fixed", "insecure": True} if key.fixed else {"source": "operating system"},
+            data_sha256=splits.digest(job.data),
+            clip_norm=clip.start if isinstance(clip, Adaptive) else clip,
+            clip_quantile=clip.quantile if isinstance(clip, Adaptive) else None,
             gradient_noise=noise,
+            count_noise=clip.noise if isinstance(clip, Adaptive) else None,
+            capacity=train.choice.rows if train.choice else None,
             parents=parents,
+            shows_metrics=self.show_training_metrics,
         )
         notes = [*ledger.lines(held), *examined.said()]
         if grouped:
             notes.append(f"private: GroupNormalization in the place of {', '.join(grouped)}")
-        if key.fixed:
-            notes.append("private.insecure_key: whoever knows the plan can take the noise off; nothing is private")
         return replace(
             job,
             model=model,
@@ -117,6 +129,7 @@ class Private(Settings):
             bind=(*job.bind, step.install),
             callbacks=(*job.callbacks, keeper.Keeper(held, job.folder if job.machine.chief else None)),
             notes=(*job.notes, *notes),
+            tells_training=self.show_training_metrics,
         )
 
     def _mechanism(self, job: Job, delta: float) -> tuple[Mechanism, float]:
@@ -152,6 +165,17 @@ class Private(Settings):
                 "in the model, with no noise on them\n"
                 "give it constants that you know without these rows, or, where what it learns is public, say so: "
                 "private.public_preprocess=true"
+            )
+
+    def _refuse_to_choose_by_training(self, job: Job) -> None:
+        """What is chosen by a loss over the private rows, without noise on it, tells of them."""
+        fit = job.plan.fit
+        chooses = fit.restore_best or fit.patience or fit.schedule.kind == "plateau"
+        if chooses and not self.show_training_metrics and not job.monitor.startswith("val_"):
+            raise Refused(
+                f"private with a best epoch, an early stop or a plateau by {job.monitor}, which is of the training examples and "
+                "has no noise\nhave a validation part and monitor it, or choose nothing: fit.restore_best=false, without "
+                "fit.patience"
             )
 
     def _parents(self, job: Job) -> tuple[Ledger, ...]:

@@ -58,7 +58,13 @@ def _grouped(layer: Any) -> Any:
     shape = layer.input_shape
     axis = layer.axis[0] if not isinstance(layer.axis, int) else layer.axis
     channels = shape[axis]
-    same = {"name": layer.name, "center": layer.center, "scale": layer.scale, "epsilon": layer.epsilon, "dtype": layer.dtype_policy}
+    same = {
+        "name": layer.name,
+        "center": layer.center,
+        "scale": layer.scale,
+        "epsilon": layer.epsilon,
+        "dtype": layer.dtype_policy,
+    }
     if len(shape) == 2:
         return keras.layers.LayerNormalization(**same)
     groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)

@@ -73,7 +73,9 @@ def _kept(folder: Path | None) -> bytes:
     except (ValueError, UnicodeDecodeError):
         held = b""
     if len(held) != BYTES:
-        raise Missing(f"{path} is damaged: it holds {2 * BYTES} hexadecimal digits\nput it back, or train anew with --fresh")
+        raise Missing(
+            f"{path} is damaged: it holds {2 * BYTES} hexadecimal digits\nput it back, or train anew with --fresh"
+        )
     return held
 
 

@@ -160,7 +160,7 @@ class Step:
         own = weights["metrics"]
         real, rows = tf.reduce_sum(own), tf.cast(tf.shape(own)[0], tf.float32)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        reported = model.compiled_loss._loss_metric
+        reported = model.compiled_loss._total_loss_mean
         count = reported.update_state
 
         def losses(outputs: Any) -> tf.Tensor:
