@@ -308,7 +308,7 @@ def told(ledger: Ledger) -> dict[str, Any]:
     if points and not ledger.parents:
         points[-1] = (ledger.steps, ledger.spent)
     return {
-        **_plain(ledger),
+        **plain(ledger),
         "readings": [[words, _finite(value)] for words, value in readings],
         "curve": [[step, _finite(value)] for step, value in points],
     }
@@ -318,7 +318,7 @@ def write(folder: Path, ledger: Ledger) -> Path:
     """Write privacy.json into a run's folder, whole."""
     from tfapp.run import Run
 
-    return Run(folder).write(FILE, _plain(ledger))
+    return Run(folder).write(FILE, plain(ledger))
 
 
 def read(folder: Path) -> Ledger | None:
@@ -358,7 +358,7 @@ def _of(held: Mapping[str, Any]) -> Ledger:
     )
 
 
-def _plain(ledger: Ledger) -> dict[str, Any]:
+def plain(ledger: Ledger) -> dict[str, Any]:
     """As JSON: what was given and found, and for who reads the file what it means."""
     return {
         "version": VERSION,
@@ -367,7 +367,7 @@ def _plain(ledger: Ledger) -> dict[str, Any]:
         "epsilon": {by: _finite(value) for by, value in ledger.epsilon.items()},
         "at": [[delta, _finite(value)] for delta, value in ledger.at],
         "readings": [[words, _finite(value)] for words, value in ledger.readings],
-        "parents": [_plain(one) for one in ledger.parents],
+        "parents": [plain(one) for one in ledger.parents],
         "sampling_rate": ledger.q,
         "relation": RELATION[ledger.sampling],
         "assumption": ledger.assumption,
