@@ -270,6 +270,17 @@ def private(privacy: Report) -> str:
     return alone
 
 
+def of_search(privacy: Report) -> str:
+    """What all trainings of a private search gave away, in a line."""
+    if privacy.get("insecure"):
+        return f"none: of {count(privacy['runs'])} trainings one had a key that is known"
+    whole, one = epsilon(privacy["epsilon"].get(privacy["accountant"])), epsilon(privacy["largest"])
+    return (
+        f"ε {whole} at δ = {privacy['delta']:g} ({str(privacy['accountant']).upper()}), of {count(privacy['runs'])} private "
+        f"trainings and {count(privacy['steps'])} steps together; one alone has up to {one}"
+    )
+
+
 def ledger_rows(privacy: Report) -> list[tuple[str, str]]:
     """A ledger's numbers, a row each."""
     delta, count_noise = f"{privacy['delta']:g}", privacy.get("count_noise")
