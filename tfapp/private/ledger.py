@@ -225,13 +225,13 @@ def together(ledgers: Iterable[Ledger], delta: float | None = None, disjoint: bo
         the group that spent most counts.
 
     Returns:
-      runs, steps, delta, epsilon by accountant, accountant (the runs'), largest (the most of one run alone), data (how
-      many sets of examples), how (in words), sampling, relation, insecure.
+      runs, steps, delta, epsilon by accountant (null where there is none), accountant (the runs'), largest (the most of one run alone), data (how
+      many sets of examples), how (in words), sampling, relation, insecure, not_covered.
 
     Raises:
       Missing: dp-accounting is not installed.
     """
-    every = _unlike(ledgers)
+    every = unlike(ledgers)
     if not every:
         return {}
     delta = min(one.delta for one in every) if delta is None else delta
@@ -246,8 +246,8 @@ def together(ledgers: Iterable[Ledger], delta: float | None = None, disjoint: bo
         "steps": sum(one.steps for one in every),
         "delta": delta,
         "accountant": by,
-        "epsilon": {by: max(_spent(group, [delta], by)[0] for group in groups.values()) for by in ACCOUNTANTS},
-        "largest": max(_spent([one], [delta], by)[0] for one in _alike(alone)),
+        "epsilon": {by: _finite(max(_spent(group, [delta], by)[0] for group in groups.values())) for by in ACCOUNTANTS},
+        "largest": _finite(max(_spent([one], [delta], by)[0] for one in _alike(alone))),
         "data": len({one.data_sha256 for one in every}),
         "how": "the set of examples on which most was spent counts: they are said to share none"
         if disjoint and len(groups) > 1
@@ -255,6 +255,7 @@ def together(ledgers: Iterable[Ledger], delta: float | None = None, disjoint: bo
         "sampling": sorted({one.sampling for one in every}),
         "relation": [RELATION[sampling] for sampling in sorted({one.sampling for one in every})],
         "insecure": any(one.insecure for one in every),
+        "not_covered": list(dict.fromkeys(sentence for one in every for sentence in one.not_covered)),
     }
 
 
@@ -275,7 +276,7 @@ def lines(ledger: Ledger) -> list[str]:
         told.append(f"batches of {ledger.batch_size:,} on average have {ledger.capacity:,} places")
     if ledger.parents:
         told.append(
-            f"ε counts what {len(_unlike(ledger.parents))} earlier runs, from which this one goes on, have spent"
+            f"ε counts what {len(unlike(ledger.parents))} earlier runs, from which this one goes on, have spent"
         )
     readings = "; ".join(f"ε {said(value)} ({words})" for words, value in ledger.readings)
     if readings:
@@ -308,7 +309,7 @@ def told(ledger: Ledger) -> dict[str, Any]:
     if points and not ledger.parents:
         points[-1] = (ledger.steps, ledger.spent)
     return {
-        **_plain(ledger),
+        **plain(ledger),
         "readings": [[words, _finite(value)] for words, value in readings],
         "curve": [[step, _finite(value)] for step, value in points],
     }
@@ -318,7 +319,7 @@ def write(folder: Path, ledger: Ledger) -> Path:
     """Write privacy.json into a run's folder, whole."""
     from tfapp.run import Run
 
-    return Run(folder).write(FILE, _plain(ledger))
+    return Run(folder).write(FILE, plain(ledger))
 
 
 def read(folder: Path) -> Ledger | None:
@@ -333,7 +334,7 @@ def read(folder: Path) -> Ledger | None:
     if not held:
         return None
     try:
-        return _of(held)
+        return of(held)
     except (KeyError, TypeError, ValueError) as error:
         raise Missing(
             f"{folder / FILE} cannot be read: {type(error).__name__}: {error}\n"
@@ -341,7 +342,12 @@ def read(folder: Path) -> Ledger | None:
         ) from None
 
 
-def _of(held: Mapping[str, Any]) -> Ledger:
+def of(held: Mapping[str, Any]) -> Ledger:
+    """The ledger that `plain` made this of.
+
+    Raises:
+      KeyError, TypeError, ValueError: it did not.
+    """
     if held["version"] != VERSION:
         raise ValueError(f"version {held['version']}, and this tfapp reads version {VERSION}")
     names = {one.name for one in fields(Ledger)}
@@ -353,12 +359,12 @@ def _of(held: Mapping[str, Any]) -> Ledger:
             "epsilon": {by: _infinite(value) for by, value in held["epsilon"].items()},
             "at": tuple((float(delta), _infinite(value)) for delta, value in held["at"]),
             "readings": tuple((str(words), _infinite(value)) for words, value in held["readings"]),
-            "parents": tuple(_of(one) for one in held["parents"]),
+            "parents": tuple(of(one) for one in held["parents"]),
         }
     )
 
 
-def _plain(ledger: Ledger) -> dict[str, Any]:
+def plain(ledger: Ledger) -> dict[str, Any]:
     """As JSON: what was given and found, and for who reads the file what it means."""
     return {
         "version": VERSION,
@@ -367,7 +373,7 @@ def _plain(ledger: Ledger) -> dict[str, Any]:
         "epsilon": {by: _finite(value) for by, value in ledger.epsilon.items()},
         "at": [[delta, _finite(value)] for delta, value in ledger.at],
         "readings": [[words, _finite(value)] for words, value in ledger.readings],
-        "parents": [_plain(one) for one in ledger.parents],
+        "parents": [plain(one) for one in ledger.parents],
         "sampling_rate": ledger.q,
         "relation": RELATION[ledger.sampling],
         "assumption": ledger.assumption,
@@ -385,7 +391,7 @@ def _infinite(epsilon: float | None) -> float:
 
 def _spent(ledgers: Iterable[Ledger], deltas: Sequence[float], accountant: Accountant) -> list[float]:
     """ε at each δ of the steps that runs and those they came from have taken; inf where overflow leaves nothing of δ."""
-    every = _unlike(ledgers)
+    every = unlike(ledgers)
     overflow = sum(one.overflow for one in every)
     left = [delta - overflow for delta in deltas]
     some = [delta for delta in left if delta > 0]
@@ -393,11 +399,11 @@ def _spent(ledgers: Iterable[Ledger], deltas: Sequence[float], accountant: Accou
     return [next(found) if delta > 0 else math.inf for delta in left]
 
 
-def _unlike(ledgers: Iterable[Ledger]) -> list[Ledger]:
+def unlike(ledgers: Iterable[Ledger]) -> list[Ledger]:
     """The runs and those from which they went on, each once, with the most steps that are known of it."""
     found: dict[str, Ledger] = {}
     for ledger in ledgers:
-        for one in (*_unlike(ledger.parents), ledger):
+        for one in (*unlike(ledger.parents), ledger):
             known = found.get(one.id)
             if known is None or known.steps < one.steps:
                 found[one.id] = one

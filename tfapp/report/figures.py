@@ -385,6 +385,21 @@ def attacks(found: Mapping[str, Any]) -> Plot:
     return Plot("Who was trained on", draw("attacks", "ROC curves of the attacks", paint, (4.7, 4.4)), caption)
 
 
+def spent(curve: Sequence[Sequence[Any]], delta: float) -> Plot:
+    """What a private run gave away by when, of (step, ε); where there is no ε the line ends."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        known = [(step, epsilon) for step, epsilon in curve if is_number(epsilon)]
+        axes.plot([0, *(step for step, _ in known)], [0, *(epsilon for _, epsilon in known)], color=ACCENT)
+        axes.set(xlabel="step", ylabel=f"ε at δ = {delta:g}", ylim=(0, None), xlim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+    caption = "Every step spends a little; fewer steps, or smaller batches, spend less."
+    return Plot("What was spent by when", draw("spent", "ε over the steps of the run", paint), caption)
+
+
 def alone(svg: str) -> str:
     """A drawing of the page as a file of its own, in the colours of the light page."""
     colours = {"ink": "#1b1f24", "muted": "#57606a", "line": "#d8dee4", "accent": "#0969da", "second": "#bc4c00"}

@@ -11,7 +11,7 @@ from tfapp import run as runs
 from tfapp.errors import Failed
 from tfapp.plan import Plan
 from tfapp.run import Run, write_text, writing_folder
-from tfapp.tune import noise, objective
+from tfapp.tune import noise, objective, privacy
 from tfapp.tune.drive import run_folder
 from tfapp.tune.search import FILE
 from tfapp.tune.state import State, Trial
@@ -162,6 +162,8 @@ def summary(state: State, winner: Trial, report: dict[str, Any]) -> dict[str, An
         "pareto": [int(id) for id in front_of(state)],
         "test_looks": len(state.shipped),
     }
+    if spent := privacy.write(state.folder, state.search.folds):
+        found["privacy"] = spent
     held = Run(state.folder)
     held.write(FILE, {**held.read(FILE), "found": found, "finished": runs.now()})
     return found
