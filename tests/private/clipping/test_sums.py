@@ -33,6 +33,18 @@ CASES = {
     ),
     "conv2d of large patches": lambda: (sequence(layers.Conv2D(4, 3), shape=(9, 9, 20)), normal(4, 9, 9, 20)),
     "conv2d at few places": lambda: (sequence(layers.Conv2D(40, 3), shape=(5, 5, 20)), normal(4, 5, 5, 20)),
+    "conv2d of whole blocks": lambda: (
+        sequence(
+            layers.Conv2D(12, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(5, 4, strides=2),
+            shape=(14, 15, 9),
+        ),
+        normal(4, 14, 15, 9),
+    ),
+    "conv2d of an open size": lambda: (
+        sequence(layers.Conv2D(5, 4, strides=2), layers.GlobalAveragePooling2D(), shape=(None, None, 9)),
+        normal(4, 9, 8, 9),
+    ),
     "conv2d in groups": lambda: (sequence(layers.Conv2D(6, 3, groups=2), shape=(5, 5, 4)), normal(4, 5, 5, 4)),
     "conv2d of 5 axes": lambda: (sequence(layers.Conv2D(3, 2), shape=(3, 5, 5, 2)), normal(4, 3, 5, 5, 2)),
     "conv1d": lambda: (
