@@ -303,7 +303,7 @@ def _epsilons(
     event = dp.ComposedDpEvent(events)
     known = _rdp(event, deltas)
     large = max(known)
-    if accountant == "rdp" or not math.isfinite(large):
+    if accountant == "rdp" or large > BEYOND:
         return known
     width = interval or (INTERVAL if large <= LARGE else INTERVAL * large / LARGE)
     told = PLDAccountant(value_discretization_interval=width).compose(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,28 @@ class Keeper(keras.callbacks.Callback):
     def __init__(self, planned: Ledger, folder: Path | None):
         super().__init__()
         self._planned, self._folder = planned, folder
+        self._whole = ledger.taken(planned, planned.planned_steps) if folder else planned
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.write()
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.write()
+        self._keep(ledger.taken(self._planned, self._steps))
 
     def write(self) -> None:
-        """Write down what the steps taken so far have given away; called with every checkpoint."""
+        """Write down how many steps are taken, with the ε of all that are planned; called with every checkpoint.
+
+        The ε of just these steps takes a second to find, and is written at the end or at an orderly stop.
+        """
+        self._keep(replace(self._whole, steps=self._steps))
+
+    @property
+    def _steps(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+    def _keep(self, held: Ledger) -> None:
         if self._folder is not None:
-            ledger.write(self._folder, ledger.taken(self._planned, int(self.model.optimizer.iterations.numpy())))
+            ledger.write(self._folder, held)
 
     def state(self) -> dict[str, Any]:
         """Nothing: the optimizer counts the steps."""
