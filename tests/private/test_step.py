@@ -30,7 +30,8 @@ from tfapp import features, run, train
 from tfapp import job as jobs
 
 def fitted(*words):
-    recipe, module, plan, _ = asking.ask([sys.argv[1], "batch_norm=false", "private.insecure_key=test", *words], [], None, None)
+    recipe, module, plan, _ = asking.ask([sys.argv[1], "batch_norm=false", "private.insecure_key=test",
+                                            "private.show_training_metrics=true", *words], [], None, None)
     opened = run.begin(Path(tempfile.mkdtemp()) / "run", plan, recipe.digest)
     with plan.runtime.enter() as machine:
         data = module.data(plan.config)
