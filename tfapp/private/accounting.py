@@ -30,6 +30,8 @@ OVERFLOW = 1e-4
 INTERVAL, LARGE = 1e-4, 100.0
 # No privacy at all, where the bound of RDP is as good as any, and the numbers of PLD overflow.
 BEYOND = 1e5
+# Below this ε the buckets of PLD would take gigabytes; RDP's bound, which holds too, finds the noise.
+FINEST = 1e-2
 # Enough for a picture, ten times as fast, and still an upper bound.
 COARSE = 1e-3
 # How near to the least noise `noise_for` comes, relative.
