@@ -69,6 +69,16 @@ def test_it_is_kept_and_read_back_whole(done, tmp_path) -> None:
     assert any("validation" in sentence for sentence in held["not_covered"])
 
 
+def test_a_run_that_goes_on_is_the_run_that_it_was(fresh, tmp_path) -> None:
+    ledger.write(tmp_path, fresh)
+    ledger.write(tmp_path, replace(fresh, steps=10, id="anew"))
+    found = ledger.read(tmp_path)
+    assert found is not None and (found.id, found.steps) == (fresh.id, 10)
+    ledger.write(tmp_path, replace(fresh, noise_multiplier=5.0, id="another"))
+    found = ledger.read(tmp_path)
+    assert found is not None and found.id == "another"
+
+
 def test_an_epsilon_that_does_not_exist_is_null(tmp_path) -> None:
     none = of(replace(PLANNED, noise_multiplier=0.0))
     path = ledger.write(tmp_path, none)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -316,9 +317,16 @@ def told(ledger: Ledger) -> dict[str, Any]:
 
 
 def write(folder: Path, ledger: Ledger) -> Path:
-    """Write privacy.json into a run's folder, whole."""
+    """Write privacy.json into a run's folder, whole.
+
+    A run that goes on makes its ledger anew and stays the run that it was: it keeps the id that is there.
+    """
     from tfapp.run import Run
 
+    with suppress(Missing):  # What is damaged is written anew.
+        held = read(folder)
+        if held and (held.planned, held.data_sha256) == (ledger.planned, ledger.data_sha256):
+            ledger = replace(ledger, id=held.id)
     return Run(folder).write(FILE, plain(ledger))
 
 
