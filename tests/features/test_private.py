@@ -81,7 +81,7 @@ def test_another_run_draws_other_noise(finished: Path, tmp_path: Path) -> None:
         (["private=3", "private.delta=0"], 2, "greater than 0"),
         (["private=3", "private.delta=0.5"], 3, "1 / 54"),
         (["private=3", "fit.batch_size=64"], 3, "fit.batch_size=54"),
-        (["private=1e-9"], 3, "no noise"),
+        (["private=1e-4", "private.delta=1e-9"], 3, "no noise"),
         (["private=3", "private.noise_multiplier=1"], 3, "give one of them"),
         (["private=3", "private.clip_norm=0"], 2, "above 0"),
         (["private=3", "private.clip_norm=adaptive", "private.count_noise=0.01"], 3, "count"),

@@ -88,7 +88,7 @@ class Private(Settings):
         examined = clipping.examine(model)
         key = secret.fixed(self.insecure_key) if self.insecure_key else secret.of(job.folder, job.machine)
         delta = self.delta or accounting.default_delta(len(job.train.examples))
-        mechanism, spare = self._mechanism(job, delta)
+        mechanism, spare = self._mechanism(job, delta, parents)
         clip, noise = self._clip(mechanism)
         step = Step(
             noise,
@@ -132,10 +132,10 @@ class Private(Settings):
             tells_training=self.show_training_metrics,
         )
 
-    def _mechanism(self, job: Job, delta: float) -> tuple[Mechanism, float]:
+    def _mechanism(self, job: Job, delta: float, parents: tuple[Ledger, ...]) -> tuple[Mechanism, float]:
         """(what is released, the part of δ that batches too large for their places may take)."""
         from tfapp import batch_size
-        from tfapp.private import accounting
+        from tfapp.private import accounting, ledger
 
         n, batch = len(job.train.examples), batch_size.number(job.plan)
         accounting.check(self.epsilon, delta, n)
@@ -143,7 +143,9 @@ class Private(Settings):
         spare = accounting.OVERFLOW * delta if self.sampling == "poisson" else 0.0
         if self.epsilon is None:
             return bare, spare
-        noise = accounting.noise_for(bare, self.epsilon, delta - spare, self.accountant)
+        before = ledger.unlike(parents)
+        left = delta - spare - sum(one.overflow for one in before)
+        noise = accounting.noise_for(bare, self.epsilon, left, self.accountant, [one.done for one in before])
         return replace(bare, noise_multiplier=noise), spare
 
     def _clip(self, mechanism: Mechanism) -> tuple[float | Adaptive, float]:

@@ -134,7 +134,7 @@ def noise_for(
 
     # RDP is cheap and near; then PLD in buckets that are coarse, and then in its own.
     found = _least(lambda noise: spent(noise, "rdp"), epsilon, 1.0, 1.0)
-    if found is not None and accountant == "pld":
+    if found is not None and accountant == "pld" and epsilon >= FINEST:
         coarse = COARSE * min(1.0, epsilon)
         near = _least(lambda noise: spent(noise, "pld", coarse), epsilon, found, 0.1)
         found = _least(lambda noise: spent(noise, "pld"), epsilon, near or found, 0.005)

@@ -56,7 +56,7 @@ def search(
         with table.Screen(limits) as screen:
             whole = drive.search(state, workers, limits, Recorder(state, screen).show)
         outcome.write_tables(state)
-        privacy.write(folder, search.folds)
+        privacy.write(folder)
         if not whole:
             say("the time is up: running trials have checkpoints, and the same command goes on with them")
         winner, report = outcome.ship(state, workers)

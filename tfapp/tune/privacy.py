@@ -9,17 +9,13 @@ from tfapp.private import ledger
 from tfapp.run import Run
 
 PLACES = ("trials/*", "trials/*/*", "best")
-FOLDS = (
-    "Each training example is validation data of one fold, and what it did to that fold's score was shown without noise: "
-    "choose among private trials without --folds."
-)
 COMPOSED = (
     "Every training of the search counts with the steps that it took, whether it was scored, paused, stopped, diverged or "
-    "failed, each of its folds and seeds too; folds train on a part of the examples, and are composed as if all were on all."
+    "failed, each of its seeds too."
 )
 
 
-def write(folder: Path, folds: int = 1) -> dict[str, Any] | None:
+def write(folder: Path) -> dict[str, Any] | None:
     """Bring a search's privacy.json up to date: `ledger.together` of its runs; None where none is private.
 
     `each` holds their ledgers: a run that is trained anew replaces its folder, and what it had spent stays spent.
@@ -34,7 +30,7 @@ def write(folder: Path, folds: int = 1) -> dict[str, Any] | None:
     whole = ledger.together(every)
     if not whole:
         return None
-    whole["not_covered"] = [COMPOSED, *([FOLDS] if folds > 1 else []), *whole["not_covered"]]
+    whole["not_covered"] = [COMPOSED, *whole["not_covered"]]
     search.write(ledger.FILE, {**whole, "each": [ledger.plain(one) for one in ledger.unlike(every)]})
     return whole
 

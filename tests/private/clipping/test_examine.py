@@ -111,3 +111,17 @@ def test_layers_without_a_rule_are_named_with_the_reason_and_the_cost() -> None:
     assert kind == "Places" and "something other than the examples" in why
     assert gate == ("gate", "Gate", "there is no rule for a Gate")
     assert "gate (Gate) is taken example by example" in found.said()[1] and "0.1 KiB" in found.said()[1]
+
+
+def test_a_layer_that_adds_a_loss_of_the_batch_is_refused_and_a_penalty_on_weights_is_not():
+    class Pulling(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(tf.reduce_mean(x) ** 2)
+            return x
+
+    inputs = keras.Input((4,))
+    with pytest.raises(Refused, match="pulling.*adds a loss"):
+        examine(keras.Model(inputs, keras.layers.Dense(2)(Pulling(name="pulling")(inputs))))
+    penalised = keras.Model(inputs, keras.layers.Dense(2, kernel_regularizer="l2")(inputs))
+    penalised.add_loss(lambda: tf.reduce_sum(penalised.layers[-1].kernel ** 2))
+    assert examine(penalised).fast == [penalised.layers[-1].name]

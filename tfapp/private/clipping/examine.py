@@ -71,6 +71,7 @@ def examine(model: keras.Model) -> Examined:
                 quiet.enter_context(standing.in_for(layer, call=_as_it_is))
         try:
             units = calls.survey(model, x, training)
+            _refuse_losses(model, x, training)
             _refuse_draws(units)
             _compare(model, x, training)
         except Refused:
@@ -116,6 +117,18 @@ def _refuse(layer: keras.layers.Layer) -> None:
             f"{what} is recomputed, so that the gradients inside it are not seen\n"
             "leave recompute out; private.microbatch saves memory too"
         )
+
+
+def _refuse_losses(model: keras.Model, x: Any, training: bool) -> None:
+    """Refuse a layer whose call adds a loss: it is of the whole batch, or at least not of the loss that is clipped."""
+    with tf.__internal__.FuncGraph("losses").as_default():
+        model(tf.nest.map_structure(tf.constant, x), training=training)
+        for layer in [model, *calls.inside(model)]:
+            if layer._losses or layer._eager_losses:
+                raise Refused(
+                    f"private: {layer.name}, a {type(layer).__name__}, adds a loss of the batch when it is called (add_loss)\n"
+                    "leave it out, or put it into the recipe's loss, an example's own; penalties on weights are fine"
+                )
 
 
 def _draws(layer: keras.layers.Layer) -> bool:
