@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -243,6 +244,19 @@ def test_auto_makes_one_model_of_raw_rows_within_its_time(tmp_path: Path, capsys
     assert found["part"] == "test" and found["scores"]["accuracy"]["value"] > 0.7
     report = json.loads((folder / "best" / "report.json").read_text())
     assert sum(member["weight"] for member in report["ensemble"]) == pytest.approx(1)
+    # The same command again looks at the test part no more, and starts nothing; less time makes no other model.
+    before = (folder / "journal.jsonl").read_bytes(), (folder / "best" / "report.json").stat().st_mtime_ns
+    assert found["test_looks"] == 1
+    for budget in ("90s", "30s"):
+        assert main(["auto", str(flowers), "--target", "kind", *words, "--budget", budget]) == 0
+        told = capsys.readouterr()
+        assert json.loads(told.out) == found and "finished; a larger --budget searches on" in told.err
+    assert before == ((folder / "journal.jsonl").read_bytes(), (folder / "best" / "report.json").stat().st_mtime_ns)
+    # Killed while it was measured: the same model, and no other look.
+    shutil.rmtree(folder / "best")
+    assert main(["auto", str(flowers), "--target", "kind", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["accuracy"]["value"] == found["scores"]["accuracy"]["value"]
+    assert (folder / "journal.jsonl").read_bytes() == before[0]
     rows = tmp_path / "new.csv"
     source.data.head(3).to_csv(rows, index=False)
     assert main(["predict", str(folder / "best"), str(rows)]) == 0

@@ -52,6 +52,9 @@ def command(data, words, target, budget, seed, folder, fresh, as_json) -> None:
         except KeyboardInterrupt:
             raise Interrupted("stopped; the same command goes on with what was found") from None
     if as_json:
-        click.echo(json.dumps({"run": str(folder / "best"), **report.get("evaluation", {})}, indent=1))
-    else:
-        showing.worth(report, folder / "best")
+        told = {"run": str(folder / "best"), "test_looks": report["test_looks"], **report.get("evaluation", {})}
+        click.echo(json.dumps(told, indent=1))
+        return
+    showing.worth(report, folder / "best")
+    if report["test_looks"] > 1:
+        click.echo(f"test        looked at {report['test_looks']} times, by the model of each time the search went on")

@@ -8,7 +8,7 @@ ends at once when whoever asks has gone: a run goes on from its checkpoint whene
                                               {"ended": finished | paused | diverged | failed | stopped, …}
     {"ship": {plan, folder}}                → {"report": {…}} of the exported model, test part included
     {"export": {plan, folder}}              → {"seconds": …}; the same without looking at the test part
-    {"combine": {plan, members, folder}}    → {"report": {…}} of the mean of exported models, [[folder, weight], …]
+    {"combine": {plan, members, folder, looks}} → {"report": {…}} of the mean of exported models, [[folder, weight], …]
     {"halt": true}                          → while it trains: write a checkpoint; {"ended": "stopped"}
     {"stop": true}                          → at any time: write a checkpoint and end the process
 """
@@ -153,7 +153,7 @@ def _answered(what: str, about: Any, tell: Tell, questions: queue.Queue[dict[str
         if what == "export":
             return {"seconds": export_only(*_loaded(about["plan"]), Path(about["folder"]))}
         if what == "combine":
-            return {"report": combine(*_loaded(about["plan"]), about["members"], Path(about["folder"]))}
+            return {"report": combine(*_loaded(about["plan"]), about["members"], Path(about["folder"]), about["looks"])}
         told = 0
 
         def watch(rows: Sequence[Mapping[str, float]]) -> str | None:
@@ -303,9 +303,13 @@ def export_only(plan: Plan, module: ModuleType, digest: str, folder: Path) -> fl
 
 
 def combine(
-    plan: Plan, module: ModuleType, digest: str, members: Sequence[tuple[str, float]], folder: Path
+    plan: Plan, module: ModuleType, digest: str, members: Sequence[tuple[str, float]], folder: Path, looks: int
 ) -> dict[str, Any]:
-    """Make one model of exported ones, from raw features to the weighted mean of their answers, and measure it."""
+    """Make one model of exported ones, from raw features to the weighted mean of their answers, and measure it.
+
+    Args:
+      looks: how often the test part has been looked at, this time counted; told in the report as `test_looks`.
+    """
     from tfapp import export, features, worth
     from tfapp import run as runs
     from tfapp.tune import ensemble
@@ -318,7 +322,7 @@ def combine(
         export.save(model, folder)
         told = [{"model": Path(path).name, "weight": weight} for path, weight in members]
         report = worth.measured(run, module, plan, data)
-        return worth.publish(run, {**report, "ensemble": told, "model": worth.layers(model)})
+        return worth.publish(run, {**report, "ensemble": told, "test_looks": looks, "model": worth.layers(model)})
 
 
 if __name__ == "__main__":
