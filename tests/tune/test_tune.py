@@ -219,13 +219,22 @@ def _wait_for(folder: Path, pattern: str, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def _workers(parent: int) -> list[int]:
+def _wait_until_gone(pids: list[int]) -> None:
+    import psutil
+
+    until = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def _workers(parent: int, module: str = "tfapp.tune.worker") -> list[int]:
     """The processes that run trials for this one."""
     import psutil
 
     try:
         children = psutil.Process(parent).children(recursive=True)
-        return [child.pid for child in children if "tfapp.tune.worker" in " ".join(child.cmdline())]
+        return [child.pid for child in children if module in " ".join(child.cmdline())]
     except psutil.NoSuchProcess:
         return []
 
@@ -273,3 +282,78 @@ def test_a_budget_ends_a_search_in_time_with_the_best_so_far_exported(tmp_path: 
     plan = yaml.safe_load((folder / "best" / "plan.yaml").read_text())
     assert 0 < plan["fit"]["steps"] < 100000
     assert [row["status"] for row in table(folder)] == ["running"]
+
+
+TOGETHER = [RATE, "dropout=choice:0.2", "fit.epochs=40", "fit.checkpoint.every_epochs=5", "--trials", "2"]
+
+
+@pytest.mark.slow
+def test_trials_of_two_workers_each_score_as_those_of_one(tmp_path: Path) -> None:
+    words = ["digits", RATE, "fit.epochs=2", "--trials", "2"]
+    for name, more in (("one", []), ("two", ["--workers", "2"])):
+        assert main(["tune", *words, *more, "--folder", str(tmp_path / name)]) == 0
+    one, two = table(tmp_path / "one"), table(tmp_path / "two")
+    assert [row["learning_rate"] for row in one] == [row["learning_rate"] for row in two]
+    assert [float(row["val_loss"]) for row in one] == pytest.approx([float(row["val_loss"]) for row in two], rel=1e-3)
+    for run in ("trials/0000", "best"):
+        environment = json.loads((tmp_path / "two" / run / "environment.json").read_text())
+        assert environment and len(list((tmp_path / "two" / run / "logs").glob("worker-*.log"))) == 2
+    assert json.loads((tmp_path / "two" / "best" / "report.json").read_text())["evaluation"]["part"] == "test"
+    assert not list((tmp_path / "two" / "logs").glob("*.json"))
+
+
+@pytest.mark.slow
+def test_a_search_of_trials_with_two_workers_goes_on_after_kills(tmp_path: Path) -> None:
+    assert tuned(tmp_path / "whole", *TOGETHER, "--workers", "2") == 0
+    folder = tmp_path / "cut"
+    command = [sys.executable, "-m", "tfapp", "tune", SMALL, *TOGETHER, "--workers", "2", "--folder", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait_for(folder, "trials/0000/checkpoints/ckpt-*.index")
+    # The search itself, with all that it started.
+    trainers = _workers(process.pid, "tfapp.launch.worker")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _wait_until_gone(trainers)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait_for(folder, "trials/0001/checkpoints/ckpt-*.index")
+    # One worker of a trial: all of them start again from the checkpoint, and the search knows nothing of it.
+    os.kill(_workers(process.pid, "tfapp.launch.worker")[-1], signal.SIGKILL)
+    assert process.wait(timeout=300) == 0
+    for number in range(2):
+        run = f"trials/{number:04d}"
+        assert numbers(folder / run) == numbers(tmp_path / "whole" / run)
+    assert "starting again from the last checkpoint" in (folder / "logs" / "worker-0.log").read_text()
+    assert "failed" not in (folder / "journal.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_workers_of_a_trial_with_a_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    words = [RATE, "fit.epochs=100000", "--workers", "2", "--folder", str(folder)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfapp", "tune", SMALL, *words],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    _wait_for(folder, "trials/0000/metrics.csv")
+    trainers = _workers(process.pid, "tfapp.launch.worker")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 130 and "the same command goes on" in said
+    assert json.loads((folder / "trials/0000/run.json").read_text())["status"] == "stopped"
+    assert list((folder / "trials/0000/checkpoints").glob("ckpt-*.index"))
+    assert len(trainers) == 2
+    _wait_until_gone(trainers)
+
+
+@pytest.mark.slow
+def test_halving_pauses_the_workers_of_a_trial_after_as_many_epochs(tmp_path: Path) -> None:
+    words = ["learning_rate=choice:1e-2,2e-2", "fit.epochs=3", "--algorithm", "hyperband", "--trials", "4"]
+    for name, more in (("one", []), ("two", ["--workers", "2"])):
+        assert tuned(tmp_path / name, *words, *more) == 0
+    kept = ["trial", "status", "epochs", "run"]
+    one, two = ([{k: row[k] for k in kept} for row in table(tmp_path / name)] for name in ("one", "two"))
+    assert one == two and "paused" in {row["status"] for row in two}
