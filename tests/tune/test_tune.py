@@ -17,6 +17,8 @@ import yaml
 
 from tests.tune.searches import SMALL
 from tfapp.cli.main import main
+from tfapp.tune import workers
+from tfapp.tune.workers import Worker
 
 pytestmark = pytest.mark.e2e
 RATE = "learning_rate=log:1e-3..1e-1"
@@ -212,6 +214,30 @@ def test_fifty_trials_take_no_more_memory_than_ten(tmp_path: Path) -> None:
     assert late < early + 130e6
 
 
+@pytest.mark.slow
+def test_a_process_that_is_renewed_changes_nothing_of_the_results(tmp_path: Path, monkeypatch) -> None:
+    words = [RATE, "dropout=float:0..0.5", "fit.epochs=2", "--trials", "5"]
+    assert tuned(tmp_path / "one", *words) == 0
+    ended: list[int] = []
+    gone = Worker.gone
+
+    def noted(self: Worker) -> str:
+        assert self._process is not None
+        ended.append(self._process.pid)
+        return gone(self)
+
+    monkeypatch.setattr(workers, "LIFE", 2)
+    monkeypatch.setattr(Worker, "gone", noted)
+    assert tuned(tmp_path / "renewed", *words) == 0
+    # Of five trials the third and the fifth have new processes.
+    assert len(set(ended)) == 3
+    assert told(table(tmp_path / "renewed")) == told(table(tmp_path / "one"))
+    for number in range(5):
+        run = f"trials/{number:04d}"
+        assert numbers(tmp_path / "renewed" / run) == numbers(tmp_path / "one" / run)
+    assert numbers(tmp_path / "renewed" / "best") == numbers(tmp_path / "one" / "best")
+
+
 def _wait_for(folder: Path, pattern: str, seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not list(folder.glob(pattern)):
@@ -284,9 +310,6 @@ def test_a_budget_ends_a_search_in_time_with_the_best_so_far_exported(tmp_path: 
     assert [row["status"] for row in table(folder)] == ["running"]
 
 
-TOGETHER = [RATE, "dropout=choice:0.2", "fit.epochs=40", "fit.checkpoint.every_epochs=5", "--trials", "2"]
-
-
 @pytest.mark.slow
 def test_trials_of_two_workers_each_score_as_those_of_one(tmp_path: Path) -> None:
     words = ["digits", RATE, "fit.epochs=2", "--trials", "2"]
@@ -303,27 +326,34 @@ def test_trials_of_two_workers_each_score_as_those_of_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_search_of_trials_with_two_workers_goes_on_after_kills(tmp_path: Path) -> None:
-    assert tuned(tmp_path / "whole", *TOGETHER, "--workers", "2") == 0
-    folder = tmp_path / "cut"
-    command = [sys.executable, "-m", "tfapp", "tune", SMALL, *TOGETHER, "--workers", "2", "--folder", str(folder)]
+@pytest.mark.timeout(900)
+def test_a_trial_of_two_workers_goes_on_after_kills_of_the_search_and_of_a_worker(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    words = [RATE, "fit.epochs=200", "fit.checkpoint.every_epochs=5", "--trials", "1", "--workers", "2"]
+    command = [sys.executable, "-m", "tfapp", "tune", SMALL, *words, "--folder", str(folder)]
+    trial = folder / "trials" / "0000"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _wait_for(folder, "trials/0000/checkpoints/ckpt-*.index")
-    # The search itself, with all that it started.
+    _wait_for(trial, "checkpoints/ckpt-*.index", 240)
     trainers = _workers(process.pid, "tfapp.launch.worker")
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert len(trainers) == 2
     _wait_until_gone(trainers)
+    before = len(numbers(trial))
+    assert 5 <= before < 200
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _wait_for(folder, "trials/0001/checkpoints/ckpt-*.index")
-    # One worker of a trial: all of them start again from the checkpoint, and the search knows nothing of it.
+    until = time.monotonic() + 240
+    while len(numbers(trial)) < before + 10:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    # All of its workers start again from the checkpoint, and the search knows nothing of it.
     os.kill(_workers(process.pid, "tfapp.launch.worker")[-1], signal.SIGKILL)
-    assert process.wait(timeout=300) == 0
-    for number in range(2):
-        run = f"trials/{number:04d}"
-        assert numbers(folder / run) == numbers(tmp_path / "whole" / run)
+    assert process.wait(timeout=400) == 0
     assert "starting again from the last checkpoint" in (folder / "logs" / "worker-0.log").read_text()
     assert "failed" not in (folder / "journal.jsonl").read_text()
+    plain = ["-c", str(trial / "plan.yaml"), "--run", str(tmp_path / "plain"), "--workers", "2"]
+    subprocess.run([sys.executable, "-m", "tfapp", "train", *plain], check=True, capture_output=True)
+    assert numbers(trial) == numbers(tmp_path / "plain")
 
 
 @pytest.mark.slow
@@ -338,7 +368,7 @@ def test_ctrl_c_stops_all_workers_of_a_trial_with_a_checkpoint(tmp_path: Path) -
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    _wait_for(folder, "trials/0000/metrics.csv")
+    _wait_for(folder, "trials/0000/metrics.csv", 240)
     trainers = _workers(process.pid, "tfapp.launch.worker")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=90)
@@ -350,6 +380,7 @@ def test_ctrl_c_stops_all_workers_of_a_trial_with_a_checkpoint(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_halving_pauses_the_workers_of_a_trial_after_as_many_epochs(tmp_path: Path) -> None:
     words = ["learning_rate=choice:1e-2,2e-2", "fit.epochs=3", "--algorithm", "hyperband", "--trials", "4"]
     for name, more in (("one", []), ("two", ["--workers", "2"])):

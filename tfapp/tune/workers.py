@@ -75,6 +75,7 @@ class Worker:
             folder = shlex.quote(str(self._ssh.folder.absolute()))
             command = [*self._ssh.command, self.place.host, f"cd {folder} && exec {shlex.join(line)}"]
             environment = dict(os.environ)
+        self._runs = 0
         self._said = open(self.log, "ab")  # noqa: SIM115, as it lives as long as the process
         try:
             self._process = subprocess.Popen(
@@ -91,12 +92,11 @@ class Worker:
 
     def ask(self, question: dict[str, Any]) -> None:
         """Send a question; the answers come through `answers`."""
-        self._runs += "train" in question
-        if self._runs > LIFE:
+        if "train" in question and self._runs >= LIFE:
             self.stop()
             self.end(time.monotonic() + GRACE)
-            self._runs = 1
         self.start()
+        self._runs += "train" in question
         assert self._process is not None and self._process.stdin is not None
         with suppress(BrokenPipeError):  # It has ended; reading says so.
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
