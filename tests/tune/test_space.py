@@ -20,8 +20,8 @@ def ranges(draw) -> Param:
     if kind == "choice":
         values = draw(
             st.one_of(
-                st.lists(st.integers(-100, 100), min_size=1, max_size=4, unique=True),
-                st.lists(st.from_regex(r"[a-z]{2,6}", fullmatch=True), min_size=1, max_size=4, unique=True),
+                st.lists(st.integers(-100, 100), min_size=2, max_size=4, unique=True),
+                st.lists(st.from_regex(r"[a-z]{2,6}", fullmatch=True), min_size=2, max_size=4, unique=True),
             )
         )
         return Param(key, "choice", choices=tuple(values))

@@ -70,11 +70,11 @@ class State:
 
     Args:
       search: as it was asked for. folder: where its journal is, which is played back.
-      say: takes a line where the algorithm would now draw otherwise than it once did.
+      say: takes a line that is worth showing.
     """
 
     def __init__(self, search: Search, folder: Path, say: Any = print):
-        self.search, self.folder = search, folder
+        self.search, self.folder, self.say = search, folder, say
         self.trials: dict[str, Trial] = {}
         self.shipped: list[Mapping[str, Any]] = []
         self._journal = Journal(folder / JOURNAL)

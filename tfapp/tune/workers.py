@@ -22,6 +22,10 @@ from tfapp.launch import share
 from tfapp.launch.places import SENT, Place, Ssh
 
 GRACE = 30.0
+# What ssh ends with where it fails itself.
+SSH_ERROR = 255
+# A host to which the connection ends so often in a row is given up.
+CUTS = 2
 # Runs of one process, which is then started anew: each leaves 2 to 4 MB in TensorFlow's C++ side that nothing gives back.
 LIFE = 50
 
@@ -40,6 +44,8 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
         self._runs = 0
+        # How often in a row the connection to its host ended without a word from there.
+        self.cut = 0
 
     @property
     def name(self) -> str:
@@ -113,6 +119,7 @@ class Worker:
         if not line:
             return None
         told: dict[str, Any] = json.loads(line)
+        self.cut = 0
         if "cannot" in told:
             where = f"{self.place.host}: " if self.place.host else ""
             raise _error(told["error"], where + told["cannot"])
@@ -132,6 +139,10 @@ class Worker:
         if self._said is not None:
             self._said.close()
         code = process.wait()
+        if self.place.host is not None and code == SSH_ERROR:
+            self.cut += 1
+            said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return f"ssh to {self.place.host} ended{f' with «{said[-1]}»' if said else ''}"
         if code >= 0:
             return f"it ended with {code}, see {self.log}"
         hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
@@ -218,6 +229,18 @@ class Workers:
             ready = [key.data for key, _ in selector.select(seconds)]
         for worker in ready:
             yield worker, worker.read()
+
+    def give_up(self, worker: Worker, how: str) -> None:
+        """Do without a worker whose host cannot be reached.
+
+        Raises:
+          Failed: there is no other.
+        """
+        self.all.remove(worker)
+        if not self.all:
+            raise Failed(
+                f"no host can be reached any more; the last: {how}\nthe same command goes on, there or elsewhere"
+            )
 
     def once(self, question: dict[str, Any]) -> dict[str, Any]:
         """The first worker's only answer to a question; raises as `first_answer`."""
