@@ -176,3 +176,12 @@ def test_a_process_that_finds_no_part_of_its_machine_says_so(tmp_path: Path, mon
     with Workers(places.here(2), tmp_path, places.Ssh()) as workers:
         with pytest.raises(Missing, match="2 workers on this machine, but it has 1 GPU"):
             workers.once({"describe": {}})
+
+
+def test_auto_with_a_range_names_the_search_that_takes_one(tmp_path: Path, capsys, runs_root: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("a,b\n" + "".join(f"{n},{n % 2}\n" for n in range(20)))
+    assert main(["auto", str(data), "--target", "b", "dropout=float:0..0.4"]) == 2
+    told = capsys.readouterr().err
+    assert "dropout=float:0.0..0.4 is a range" in told and f"tfapp tune tabular data={data}" in told
+    assert not runs_root.exists()
