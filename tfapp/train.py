@@ -114,7 +114,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         beat,
         checkpoint,
         stop,
-        *([Pause(watch, record, checkpoint, job.total_steps)] if watch else []),
+        *([Pause(watch, record, checkpoint, machine, job.total_steps)] if watch else []),
     ]
     if checkpoint.complete or start >= job.total_steps:
         checkpoint.restore_callbacks()

@@ -51,6 +51,7 @@ def test_cores_are_shared_out_without_a_rest() -> None:
 
 def test_gpus_are_shared_out_and_too_few_are_refused(monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    share.check(4)
     share.take("1/2")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "6,7"
     with pytest.raises(Missing, match="3 workers on this machine, but it has 2 GPUs"):

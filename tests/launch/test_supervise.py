@@ -33,7 +33,7 @@ def actors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def launched(*words: str, workers: int = 2, **how) -> int:
-    return run(Launch(words, places.here(workers), **how), Screen(workers))
+    return run(Launch(words, places.here(workers), **how), Screen(workers)).code
 
 
 def left_over() -> list[str]:
@@ -129,7 +129,7 @@ def taker(times: int) -> Iterator[Callable[[Job], None]]:
 def test_a_port_that_someone_takes_meanwhile_is_no_failure(capfd) -> None:
     with taker(2) as take:
         launch = Launch(("sleep=0.4", "serve", "0:sleep=0.6", "0:result=done"), places.here(2), max_restarts=0)
-        assert run(launch, Screen(2), take) == 0
+        assert run(launch, Screen(2), take).code == 0
     told = capfd.readouterr()
     assert told.out == "done\n"
     assert "another process took the port of worker 1: starting again with other ports (1 of at most 5)" in told.err
@@ -141,12 +141,12 @@ def test_ports_that_are_always_taken_end_the_trying_and_one_that_was_asked_for_i
 ) -> None:
     monkeypatch.setattr(supervise, "PORT_TRIES", 1)
     with taker(9) as take:
-        assert run(Launch(("sleep=0.4", "serve", "0:sleep=9"), places.here(2)), Screen(2), take) == 5
+        assert run(Launch(("sleep=0.4", "serve", "0:sleep=9"), places.here(2)), Screen(2), take).code == 5
     told = capfd.readouterr().err
     assert "error: another process took the port of worker 1, 2 times in a row" in told and "--port 2222" in told
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1] - 1
-        assert run(Launch(("1:serve", "0:sleep=0.6", "0:exit=75"), places.here(2), port=port), Screen(2)) == 5
+        assert run(Launch(("1:serve", "0:sleep=0.6", "0:exit=75"), places.here(2), port=port), Screen(2)).code == 5
     told = capfd.readouterr().err
     assert "worker 1 failed:\n  error: the port is in use" in told and "other ports" not in told
 
@@ -206,7 +206,7 @@ def test_fresh_is_the_chief_s_alone_and_once(tmp_path: Path) -> None:
         Seen.starts.append([" ".join(worker.process.popen.args) for worker in job.workers])
 
     words = ("--fresh", f"run={tmp_path}", "step=1", "1:first=kill", "0:sleep=1")
-    assert run(Launch(words, places.here(2)), Seen(2), watch) == 0
+    assert run(Launch(words, places.here(2)), Seen(2), watch).code == 0
     assert [["--fresh" in line for line in start] for start in Seen.starts] == [[True, False], [False, False]]
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from tests.tune.searches import SMALL, asked
 from tfapp.cli.main import main
-from tfapp.errors import Failed, Refused, Usage
+from tfapp.errors import Failed, Missing, Refused, Usage
+from tfapp.launch import places
 from tfapp.tune import search
+from tfapp.tune.workers import Workers
 
 
 def test_a_setting_that_the_plan_lacks_is_refused_with_the_nearest() -> None:
@@ -135,6 +137,14 @@ def test_the_shipped_recipes_have_a_space_whose_every_value_the_plan_takes(name:
         (["digits", "units=int:1..3", "--stopper", "mean"], 2, "as --stopper median"),
         (["digits", "units=int:1..3", "--algorithm", "pso", "--objective", "accuracy,-size_kb"], 3, "one objective"),
         (["digits", "units=int:1..3", "--hosts", "a", "--parallel", "2"], 2, "--parallel is for this machine"),
+        (["digits", "units=int:1..3", "--hosts", "a", "--workers", "2"], 3, "processes of this machine"),
+        (
+            ["digits", "units=int:1..3", "runtime.replicas=2", "--workers", "2"],
+            3,
+            "runtime.replicas=2, which is for one",
+        ),
+        (["digits", "units=int:1..3", "runtime.strategy=mirrored", "--workers", "2"], 3, "strategy=mirrored, which is"),
+        (["digits", "units=int:1..3", "runtime.strategy=multiworker"], 3, "have several do it: --workers 2"),
     ],
 )
 def test_wrong_words_are_answered_before_anything_is_written(
@@ -142,4 +152,36 @@ def test_wrong_words_are_answered_before_anything_is_written(
 ) -> None:
     assert main(["tune", *words]) == code
     assert told in capsys.readouterr().err
+    assert not runs_root.exists()
+
+
+def test_more_trials_at_once_than_gpus_are_refused_with_words(monkeypatch, capsys, runs_root: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    for more in (["--parallel", "2"], ["--workers", "2"]):
+        assert main(["tune", "digits", "units=int:1..3", *more]) == 5
+        assert "2 workers on this machine, but it has 1 GPU\nask for no more than that" in capsys.readouterr().err
+    assert not runs_root.exists()
+
+
+def test_a_search_within_a_job_of_many_workers_is_refused(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}')
+    assert main(["tune", "digits", "units=int:1..3"]) == 2
+    assert "a search is started once" in capsys.readouterr().err
+
+
+@pytest.mark.moderate
+def test_a_process_that_finds_no_part_of_its_machine_says_so(tmp_path: Path, monkeypatch) -> None:
+    # As on a host, of whose GPUs nothing is known before.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with Workers(places.here(2), tmp_path, places.Ssh()) as workers:
+        with pytest.raises(Missing, match="2 workers on this machine, but it has 1 GPU"):
+            workers.once({"describe": {}})
+
+
+def test_auto_with_a_range_names_the_search_that_takes_one(tmp_path: Path, capsys, runs_root: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("a,b\n" + "".join(f"{n},{n % 2}\n" for n in range(20)))
+    assert main(["auto", str(data), "--target", "b", "dropout=float:0..0.4"]) == 2
+    told = capsys.readouterr().err
+    assert "dropout=float:0.0..0.4 is a range" in told and f"tfapp tune tabular data={data}" in told
     assert not runs_root.exists()

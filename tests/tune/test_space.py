@@ -20,8 +20,8 @@ def ranges(draw) -> Param:
     if kind == "choice":
         values = draw(
             st.one_of(
-                st.lists(st.integers(-100, 100), min_size=1, max_size=4, unique=True),
-                st.lists(st.from_regex(r"[a-z]{2,6}", fullmatch=True), min_size=1, max_size=4, unique=True),
+                st.lists(st.integers(-100, 100), min_size=2, max_size=4, unique=True),
+                st.lists(st.from_regex(r"[a-z]{2,6}", fullmatch=True), min_size=2, max_size=4, unique=True),
             )
         )
         return Param(key, "choice", choices=tuple(values))
@@ -114,3 +114,17 @@ def test_a_condition_names_a_value_that_the_choice_has() -> None:
 def test_what_belongs_to_the_process_is_not_searched() -> None:
     with pytest.raises(Refused, match="runtime.threads belongs to the process"):
         space.check(parse(["runtime.threads=choice:1,2"])[0], lambda values: None)  # type: ignore[arg-type,return-value]
+
+
+def test_a_setting_with_a_range_and_a_value_is_a_contradiction() -> None:
+    for words in (["dropout=float:0..0.5", "dropout=0.3"], ["config.dropout=0.3", "dropout=float:0..0.5"]):
+        with pytest.raises(Usage, match="dropout has a range and a value"):
+            space.parse(words)
+    with pytest.raises(Usage, match="dropout is searched twice"):
+        space.parse(["dropout=float:0..0.5", "config.dropout=choice:0.1,0.2"])
+
+
+def test_a_choice_of_one_is_an_ordinary_word_unless_it_has_a_condition() -> None:
+    with pytest.raises(Usage, match="one value only\\ngive it as an ordinary word: units=64"):
+        space.parse(["units=choice:64"])
+    assert len(space.parse(["model=choice:cnn,pooled", "filters=choice:64@model=cnn"])[0]) == 2

@@ -137,3 +137,14 @@ def test_halving_goes_on_with_the_run_of_the_better_ones(tmp_path: Path) -> None
     assert {trial.folder for trial in second} == set(sorted(losses, key=losses.__getitem__)[: len(second)])
     assert state.ranked()[0].whole
     assert values(State(state.search, tmp_path)) == values(state)
+
+
+def test_looks_at_the_test_part_are_kept_with_what_was_said_of_them(tmp_path: Path) -> None:
+    state = State(asked(WORDS), tmp_path)
+    trial = ended(state, 0.5)
+    state.ship(trial.id)
+    state.ship("0000 0.5 + default 0.5", {"weights": {"0000": 0.5, "default": 0.5}})
+    state.keep(90.0)
+    again = State(state.search, tmp_path)
+    assert again.shipped == state.shipped and [look["shipped"] for look in again.shipped][0] == trial.id
+    assert again.shipped[1]["about"]["weights"]["default"] == 0.5

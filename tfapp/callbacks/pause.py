@@ -10,6 +10,7 @@ import tf_keras as keras
 from tfapp.callbacks.checkpoint import Checkpoint
 from tfapp.callbacks.record import Record
 from tfapp.errors import Paused
+from tfapp.runtime import Machine
 
 # Is shown the numbers of all epochs so far; answers with the reason to pause, or None to go on.
 Watch = Callable[[Sequence[Mapping[str, float]]], str | None]
@@ -23,14 +24,16 @@ class Pause(keras.callbacks.Callback):
     callbacks that record and save.
 
     Args:
-      watch: is asked. record: holds the numbers. checkpoint: saves the state. total: last step of the run.
+      watch: is asked; that of every worker must answer alike. record: holds the numbers. checkpoint: saves the state.
+      machine: whose workers leave together. total: last step of the run.
     """
 
     _supports_tf_logs = True
 
-    def __init__(self, watch: Watch, record: Record, checkpoint: Checkpoint, total: int):
+    def __init__(self, watch: Watch, record: Record, checkpoint: Checkpoint, machine: Machine, total: int):
         super().__init__()
-        self._watch, self._record, self._checkpoint, self._total = watch, record, checkpoint, total
+        self._watch, self._record, self._checkpoint = watch, record, checkpoint
+        self._machine, self._total = machine, total
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self._record.rows and not self._checkpoint.inside_epoch:
@@ -44,4 +47,5 @@ class Pause(keras.callbacks.Callback):
         if why is None or self._checkpoint.step >= self._total or self.model.stop_training:
             return
         self._checkpoint.save()
+        self._machine.wait_for_all()
         raise Paused(f"{why}; state saved at step {self._checkpoint.step}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
 
-from tfapp.cli import asking, showing
-from tfapp.errors import Interrupted
+from tfapp.cli import asking, launching, showing
+from tfapp.errors import Interrupted, Usage
 
 
 @click.command()
@@ -34,11 +35,18 @@ def command(data, words, target, budget, seed, folder, fresh, as_json) -> None:
     """
     from tfapp import run as runs
     from tfapp.cli.tune import parse_budget
-    from tfapp.tune import infer
+    from tfapp.tune import infer, space
     from tfapp.tune import search as searches
 
+    launching.alone("a search is started once: env -u TF_CONFIG tfapp auto …")
     seconds = parse_budget(budget)
+    params, _ = space.parse(words)
     found = infer.infer(data, target)
+    if params:
+        raise Usage(
+            f"{params[0].word} is a range, and auto searches what the space() of {found.recipe} says\n"
+            f"give one value; or choose the ranges: tfapp tune {shlex.join((found.recipe, *found.words, *words))}"
+        )
     recipe, module, own, asked = asking.layers([found.recipe, *found.words, *words], [], None, None)
     search = searches.ask(recipe, module, [own, *asked], (), seed=seed, stop="median")
     folder = folder or searches.place(search)
@@ -52,6 +60,9 @@ def command(data, words, target, budget, seed, folder, fresh, as_json) -> None:
         except KeyboardInterrupt:
             raise Interrupted("stopped; the same command goes on with what was found") from None
     if as_json:
-        click.echo(json.dumps({"run": str(folder / "best"), **report.get("evaluation", {})}, indent=1))
-    else:
-        showing.worth(report, folder / "best")
+        told = {"run": str(folder / "best"), "test_looks": report["test_looks"], **report.get("evaluation", {})}
+        click.echo(json.dumps(told, indent=1))
+        return
+    showing.worth(report, folder / "best")
+    if report["test_looks"] > 1:
+        click.echo(f"test        looked at {report['test_looks']} times, by the model of each time the search went on")

@@ -24,15 +24,23 @@ def run(ctx: click.Context, words: Sequence[str], places: tuple[Place, ...], **h
     from tfapp.launch.screen import Screen
     from tfapp.launch.supervise import Launch, run
 
+    alone("there every worker is started with plain tfapp train; to launch here: env -u TF_CONFIG tfapp …")
+    if ctx.find_root().obj:
+        words = [*words, "--debug"]
+    raise click.exceptions.Exit(run(Launch(tuple(words), places, **how), Screen(len(places))).code)
+
+
+def alone(way_out: str) -> None:
+    """Make sure that this process is no worker of a job.
+
+    Raises:
+      Usage: it is one; the way out is told.
+    """
     already = cluster.current()
     if already is not None and already.workers > 1:
         raise Usage(
-            f"{already.source} says that this is worker {already.worker} of {already.workers} already\n"
-            "there every worker is started with plain tfapp train; to launch here: env -u TF_CONFIG tfapp …"
+            f"{already.source} says that this is worker {already.worker} of {already.workers} already\n{way_out}"
         )
-    if ctx.find_root().obj:
-        words = [*words, "--debug"]
-    raise click.exceptions.Exit(run(Launch(tuple(words), places, **how), Screen(len(places))))
 
 
 def without_workers(words: Sequence[str]) -> list[str]:

@@ -39,6 +39,8 @@ VERBS = {
     "cloud": "Train on a cloud machine, or on your own by ssh.",
     "doctor": "Check this machine, with a short real fit.",
 }
+# What tfapp itself starts, in no list of verbs.
+INNER = ("trial",)
 
 
 class Verbs(click.Group):
@@ -48,7 +50,7 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
+        if name not in VERBS and name not in INNER:
             return None
         command: click.Command = importlib.import_module(f"tfapp.cli.{name.replace('-', '_')}").command
         return command
@@ -59,7 +61,7 @@ class Verbs(click.Group):
         sys.stdout.flush()
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, ...]:
-        if args[0] not in VERBS and not args[0].startswith("-"):
+        if args[0] not in (*VERBS, *INNER) and not args[0].startswith("-"):
             ctx.fail(f"there is no verb {args[0]!r}: {nearest(args[0], VERBS)}")
         return super().resolve_command(ctx, args)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from tfapp.cli import asking, showing
-from tfapp.errors import Interrupted, Usage
-from tfapp.launch import places
+from tfapp.cli import asking, launching, showing
+from tfapp.errors import Interrupted, Refused, Usage
+from tfapp.launch import places, share
 from tfapp.launch.places import SSH, Ssh
+from tfapp.plan import Plan
 from tfapp.tune import oracles
 
 TRIALS = 20
@@ -33,6 +34,7 @@ TRIALS = 20
 @click.option("--folds", type=click.IntRange(2), help="Score by cross-validation with so many folds.")
 @click.option("--repeat", type=click.IntRange(2), help="Score by the mean over so many seeds.")
 @click.option("--parallel", type=click.IntRange(1), default=1, help="Trials at once; they share cores and GPUs.")
+@click.option("--workers", type=click.IntRange(1), default=1, help="So many processes train each trial together.")
 @click.option("--hosts", metavar="A,B,…", help="A trial at a time on each of these hosts, through ssh.")
 @click.option("--ssh", metavar="COMMAND", help=f"The ssh command (default: {shlex.join(SSH)}).")
 @click.option("--python", default=sys.executable, help="The interpreter on the hosts (default: the path of this one).")
@@ -51,6 +53,7 @@ def command(
     folds,
     repeat,
     parallel,
+    workers,
     hosts,
     ssh,
     python,
@@ -67,6 +70,7 @@ def command(
       tfapp tune digits units=int:32..256:32 learning_rate=log:1e-4..1e-2 fit.batch_size=choice:32,64
       tfapp tune digits dropout=float:0..0.6 --algorithm bayesian --trials 30 --objective accuracy
       tfapp tune tabular --budget 30m --stopper median --parallel 2
+      tfapp tune image_folder folder=photos --workers 2
       tfapp train -c runs/tune/…/best.yaml
     """
     from tfapp import run as runs
@@ -83,6 +87,16 @@ def command(
         raise Usage(
             "--parallel is for this machine, --hosts for others\nname a host twice for two trials at once on it"
         )
+    if workers > 1:
+        _check_together(search.plan({}), workers, hosts)
+    elif search.plan({}).runtime.strategy == "multiworker":
+        raise Refused(
+            "runtime.strategy=multiworker, but one process trains a trial\n"
+            "have several do it: --workers 2; or leave the strategy out"
+        )
+    launching.alone("a search is started once, and starts its workers itself: env -u TF_CONFIG tfapp tune …")
+    if hosts is None:
+        _check_share(parallel, workers)
     where = places.on_hosts(hosts.split(",")) if hosts is not None else places.here(parallel)
     reach = Ssh(tuple(shlex.split(ssh)) if ssh else SSH, python)
     folder = folder or searches.place(search)
@@ -94,7 +108,7 @@ def command(
         from tfapp.tune import go
 
         try:
-            found, report = go.search(search, folder, where, reach, trials, seconds, asking.say)
+            found, report = go.search(search, folder, where, reach, trials, seconds, asking.say, workers)
         except KeyboardInterrupt:
             raise Interrupted("stopped; running trials have checkpoints, and the same command goes on") from None
     if as_json:
@@ -103,6 +117,33 @@ def command(
     showing.worth(report, folder / "best")
     for line in go.lines(found):
         click.echo(line)
+
+
+def _check_together(plan: Plan, workers: int, hosts: str | None) -> None:
+    """Refuse what several workers a trial do not go together with."""
+    if hosts is not None:
+        raise Refused(
+            f"--workers {workers} with --hosts: the workers of a trial are processes of this machine\n"
+            "leave --workers out for a trial at a time on each host; over hosts, train what was found with tfapp launch"
+        )
+    runtime = plan.runtime
+    if runtime.replicas or runtime.strategy not in ("auto", "multiworker"):
+        told = f"runtime.replicas={runtime.replicas}" if runtime.replicas else f"runtime.strategy={runtime.strategy}"
+        raise Refused(
+            f"--workers {workers} with {told}, which is for one process\n"
+            "leave one of the two out; each worker uses all devices of its share"
+        )
+
+
+def _check_share(parallel: int, workers: int) -> None:
+    """Make sure that there is a part of this machine for each process; tell where cores are fewer."""
+    each = parallel * workers
+    share.check(each)
+    cores = len(share.cores())
+    if each > cores and not share.gpus():
+        asking.say(
+            f"{each} processes at once on {cores} core{'s' * (cores > 1)}: some share one, which seldom gains time"
+        )
 
 
 def parse_budget(text: str) -> float:

@@ -59,7 +59,7 @@ def _verify(words: list[str], workers: int, kills: int, seed: int, folder: Path)
     whole, killed = folder / "whole", folder / "killed"
     asking.say("training without a break …")
     where = places.here(workers)
-    _done(run(Launch((*words, "--run", str(whole)), where), Screen(workers, quiet=True)), whole)
+    _done(run(Launch((*words, "--run", str(whole)), where), Screen(workers, quiet=True)).code, whole)
     from tfapp.runtime import import_tensorflow
 
     import_tensorflow()
@@ -70,7 +70,7 @@ def _verify(words: list[str], workers: int, kills: int, seed: int, folder: Path)
     killer = Killer(kills, steps, random.Random(seed))
     asking.say(f"training again, with a checkpoint each {every} of {steps} steps, and {kills} kills …")
     again = Launch((*words, f"fit.checkpoint.every_steps={every}", "--run", str(killed)), where, max_restarts=kills)
-    _done(run(again, Screen(workers, quiet=True), killer), killed)
+    _done(run(again, Screen(workers, quiet=True), killer).code, killed)
     found = verify.differences(whole, killed)
     deaths = ", ".join(f"{kill.step}" for kill in killer.done)
     told = f"{len(killer.done)} kills of {workers} worker{'s' * (workers > 1)}, at steps {deaths} of {steps}"

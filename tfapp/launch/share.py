@@ -28,6 +28,26 @@ def gpus(devices: Path = Path("/dev")) -> list[str]:
     return [str(number) for number in range(len(numbers))]
 
 
+def check(of: int) -> None:
+    """Make sure that each of so many workers on this machine can have a GPU of its own, where there are GPUs.
+
+    Raises:
+      Missing: fewer GPUs than workers.
+    """
+    there = len(gpus())
+    if of > 1 and 0 < there < of:
+        raise Missing(
+            f"{of} workers on this machine, but it has {there} GPU{'s' * (there > 1)}\n"
+            f"ask for no more than that (--workers, --parallel or --hosts), or train on the CPU: "
+            f'CUDA_VISIBLE_DEVICES="" tfapp …'
+        )
+
+
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def take(text: str) -> None:
     """Keep this process to its share, as «1/2»: the second of two workers on this machine.
 
@@ -39,14 +59,10 @@ def take(text: str) -> None:
     number, of = map(int, text.split("/"))
     if of == 1:
         return
+    check(of)
     there = gpus()
     if there:
-        if len(there) < of:
-            raise Missing(
-                f"{of} workers on this machine, but it has {len(there)} GPUs\n"
-                f'use --workers {len(there)}, or train on the CPU: CUDA_VISIBLE_DEVICES="" tfapp …'
-            )
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(there[i] for i in portion(range(len(there)), number, of))
     elif hasattr(os, "sched_setaffinity"):
         # TensorFlow makes as many threads as the process has cores.
-        os.sched_setaffinity(0, portion(sorted(os.sched_getaffinity(0)), number, of))
+        os.sched_setaffinity(0, portion(cores(), number, of))

@@ -59,7 +59,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one start of the job ended.
+    """How a start of the job ended.
 
     Attributes:
       kind: done; stopped: on a signal; failed: would fail again; died: worth another start; taken: a port that the
@@ -108,8 +108,8 @@ class _Worker:
         return self.facts.get("ended")
 
 
-def run(launch: Launch, screen: Screen, watch: Callable[[Job], None] | None = None) -> int:
-    """Run a job to its end; returns its exit code.
+def run(launch: Launch, screen: Screen, watch: Callable[[Job], None] | None = None) -> Outcome:
+    """Run a job to its end, through restarts; returns how the last start ended.
 
     Args:
       launch: what to run. screen: where to show it.
@@ -139,7 +139,7 @@ def run(launch: Launch, screen: Screen, watch: Callable[[Job], None] | None = No
                 if outcome.kind == "died":
                     screen.say(_given_up(restarts, furthest, launch))
                 screen.close()
-                return outcome.code
+                return outcome
             restarts, taken = restarts + 1, 0
             screen.say(f"starting again from the last checkpoint ({restarts} of at most {allowed})")
 
@@ -270,6 +270,10 @@ class Job:
             self._drop_at = float("inf")
             for worker in self.running():
                 worker.process.drop()
+
+    def stop(self) -> None:
+        """End the job as a SIGTERM to the launcher would: with a checkpoint. From any thread."""
+        self._events.put(int(signal.SIGTERM))
 
     def running(self) -> list[_Worker]:
         """The workers that have not ended, as far as is known."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from tfapp.settings import Split
 from tfapp.tune import drive, ensemble, outcome, table
 from tfapp.tune.drive import Limits, run_folder
 from tfapp.tune.go import KEPT, Recorder
+from tfapp.tune.journal import Journal
 from tfapp.tune.search import Search
-from tfapp.tune.state import State
+from tfapp.tune.state import JOURNAL, State
 from tfapp.tune.workers import Workers
 
 # Of the time that is not kept for the end, so much is for the search; the rest trains the chosen ones on all.
@@ -32,7 +33,9 @@ DEFAULT = "default"
 def auto(search: Search, folder: Path, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Make the model in best/ within so many seconds; returns its report, with the members under `ensemble`.
 
-    The recipe's own settings are tried first, then the search's. The test part is looked at once, by the model of all.
+    The recipe's own settings are tried first, then the search's. The test part is looked at once, by the model of all:
+    that is in the journal before it happens. The same command again finds the model there and looks no more; with more
+    time than ever before the search goes on, and another model is one more look (`test_looks` of the report).
 
     Args:
       folder: opened by `search.begin` and held.
@@ -47,10 +50,23 @@ def auto(search: Search, folder: Path, seconds: float, say: Callable[[str], None
         )
     began = time.monotonic()
     end = began + seconds - min(KEPT, seconds / 3)
+    events = Journal(folder / JOURNAL).read()
+    looks = [event for event in events if "shipped" in event]
+    spent = [look["about"]["seconds"] for look in looks] + [event["kept"] for event in events if "kept" in event]
+    again = bool(looks) and seconds <= max(spent)
+    best = Run(folder / outcome.BEST)
+    if again and _there(best):
+        say(f"{best.folder} is this model, finished; a larger --budget searches on, --fresh begins anew")
+        return best.read("report.json")
     with Workers(here(1), folder / "logs", Ssh()) as workers:
         workers.all[0].start()
         import_tensorflow()
         own = search.plan({})
+        if again and all(
+            (folder / "members" / name / "model.keras").exists() for name in looks[-1]["about"]["weights"]
+        ):
+            # Killed while it was measured: the same model once more is no other look.
+            return _joined(search, workers, folder, looks[-1]["about"], len(looks))
         say("training with the recipe's own settings")
         known = {DEFAULT: workers.train(own.model_dump(mode="json"), folder / DEFAULT)}
         state = State(search, folder, say)
@@ -66,12 +82,33 @@ def auto(search: Search, folder: Path, seconds: float, say: Callable[[str], None
         weights, loss = _chosen(candidates)
         told = ", ".join(f"{_name(name)} {weight:.2f}" for name, weight in weights.items())
         say(f"the best together, by greedy selection: {told}; validation loss {loss:.4g}")
-        members = _members(workers, folder, weights, candidates, plans, known, end, say)
-        best = folder / outcome.BEST
-        shutil.rmtree(best, ignore_errors=True)
-        plan = plans[next(iter(weights))]
-        asked = {"plan": plan.model_dump(mode="json"), "members": members, "folder": str(best.absolute())}
-        return workers.once({"combine": asked})["report"]
+        if looks and looks[-1]["about"]["weights"] == weights and _there(best):
+            say("it is the model that was measured before")
+            state.keep(seconds)
+            return best.read("report.json")
+        _make_members(workers, folder, weights, candidates, plans, known, end, say)
+        about = {
+            "weights": weights,
+            "values": {name: state.trials[name].values for name in weights if name != DEFAULT},
+            "seconds": seconds,
+        }
+        state.ship(" + ".join(f"{name} {weight:.4g}" for name, weight in weights.items()), about)
+        return _joined(search, workers, folder, about, len(state.shipped))
+
+
+def _there(run: Run) -> bool:
+    return run.status == "finished" and not run.lacking
+
+
+def _joined(search: Search, workers: Workers, folder: Path, about: Mapping[str, Any], looks: int) -> dict[str, Any]:
+    """Make one of the exported members and measure it with the test part, as the journal says; returns the report."""
+    best = folder / outcome.BEST
+    shutil.rmtree(best, ignore_errors=True)
+    first = next(iter(about["weights"]))
+    plan = search.plan(about["values"].get(first, {}))
+    members = [(str((folder / "members" / name).absolute()), weight) for name, weight in about["weights"].items()]
+    asked = {"plan": plan.model_dump(mode="json"), "members": members, "folder": str(best.absolute()), "looks": looks}
+    return workers.once({"combine": asked})["report"]
 
 
 def _name(name: str) -> str:
@@ -87,7 +124,7 @@ def _chosen(candidates: dict[str, Path]) -> tuple[dict[str, float], float]:
     return ensemble.select(held[DEFAULT][0], {name: outputs for name, (_, outputs) in held.items()})
 
 
-def _members(
+def _make_members(
     workers: Workers,
     folder: Path,
     weights: dict[str, float],
@@ -96,10 +133,9 @@ def _members(
     known: dict[str, dict[str, Any]],
     end: float,
     say: Callable[[str], None],
-) -> list[tuple[str, float]]:
-    """The exported models with their weights: trained anew on training and validation examples while there is time."""
-    found = []
-    for name, weight in weights.items():
+) -> None:
+    """Export the chosen into members/: trained anew on training and validation examples while there is time."""
+    for name in weights:
         run = Run(folder / "members" / name)
         plan, result = plans[name], known[name]
         # As long as the trial until its best epoch, on a little more data, and something for the export.
@@ -113,8 +149,6 @@ def _members(
             runs.make_folder(run.folder.parent)
             shutil.copytree(candidates[name], run.folder)
         workers.once({"export": {"plan": plan.model_dump(mode="json"), "folder": str(run.folder.absolute())}})
-        found.append((str(run.folder.absolute()), weight))
-    return found
 
 
 def _on_all(plan: Plan, epochs: int) -> Plan | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfapp.errors import Failed
 from tfapp.tune.state import TRIES, State, Trial
-from tfapp.tune.workers import Worker, Workers
+from tfapp.tune.workers import CUTS, Worker, Workers
 
 LOOK = 0.25
 # A search of which the first so many trials fail, each twice, has something wrong that no setting mends.
@@ -52,10 +52,11 @@ def search(state: State, workers: Workers, limits: Limits, show: Show) -> bool:
     """Run trials until there are no more, or the limits are reached; whether it came to its end.
 
     A trial that was running when an earlier process was killed comes first, and goes on from its checkpoint. One whose
-    process dies goes to whichever is free. One that fails is tried once more.
+    process dies goes to whichever is free. One that fails is tried once more. A host that cannot be reached is given up.
 
     Raises:
-      Failed: the first trials all failed, or the processes that run them cannot start.
+      Failed: the first trials all failed, or the processes that run them cannot start. Expected: one has no part of its
+      machine.
     """
     waiting = [trial for trial in state.running() if not _follows(state, trial)]
     busy: dict[Worker, Task] = {}
@@ -68,7 +69,7 @@ def search(state: State, workers: Workers, limits: Limits, show: Show) -> bool:
             return True
         for worker, told in workers.told(LOOK):
             if told is None:
-                _lost(state, busy.pop(worker, None), worker.gone(), waiting)
+                _lost(state, workers, worker, busy.pop(worker, None), waiting)
             elif "epochs" in told:
                 _hear(state, worker, busy[worker], told["epochs"])
             elif worker in busy:
@@ -157,9 +158,16 @@ def _close(state: State, worker: Worker, busy: dict[Worker, Task], told: dict[st
             state.end(trial, "finished")
 
 
-def _lost(state: State, task: Task | None, how: str, waiting: list[Trial]) -> None:
-    if task is not None:
+def _lost(state: State, workers: Workers, worker: Worker, task: Task | None, waiting: list[Trial]) -> None:
+    """A process has ended; what it ran is given to another. That a host is gone is not the trial's doing."""
+    how = worker.gone()
+    if task is not None and worker.cut:
+        waiting.insert(0, task.trial)
+    elif task is not None:
         _failed(state, task.trial, f"its process died: {how}", waiting)
+    if worker.cut >= CUTS:
+        state.say(f"{worker.name} is given up: {how}")
+        workers.give_up(worker, how)
 
 
 def _failed(state: State, trial: Trial, reason: str, waiting: list[Trial]) -> None:

@@ -29,13 +29,14 @@ def search(
     trials: int | None,
     seconds: float | None,
     say: Callable[[str], None],
+    together: int = 1,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Search, ship the winner, write what was found; returns (`outcome.summary`, the report of the winner's run).
 
     Args:
       folder: opened by `search.begin` and held. places: one for each trial at a time; on hosts, reached by ssh, the
       folder and the data have the same paths. trials: in all; None: as many as the algorithm has. seconds: for
-      everything; None: as long as it takes.
+      everything; None: as long as it takes. together: so many processes train each trial, at each of the places.
 
     Raises:
       Usage: the objective is none of the run's numbers. Failed: nothing could be scored. Expected: the plan cannot
@@ -43,7 +44,7 @@ def search(
     """
     began = time.monotonic()
     until = None if seconds is None else began + seconds - min(KEPT, seconds / 3)
-    with Workers(places, folder / "logs", ssh) as workers:
+    with Workers(places, folder / "logs", ssh, together) as workers:
         workers.all[0].ask({"describe": search.plan({}).model_dump(mode="json")})
         import_tensorflow()  # Here, while the first worker does the same: Keras Tuner needs it.
         described = workers.first_answer()

@@ -54,7 +54,7 @@ def parse(text: str) -> tuple[Objective, ...]:
             name = f"val_{name.removeprefix('val_')}"
         more = word[0] == "+" if word[0] in "+-" else more_is_better(name)
         if any(name == other.name for other in found):
-            raise Usage(f"the objective {text!r} names {name} twice")
+            raise Usage(f"the objective {text!r} names {name} twice\nname each once")
         found.append(Objective(name, more))
     return tuple(found)
 

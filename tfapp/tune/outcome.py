@@ -75,9 +75,9 @@ def ship(state: State, workers: Workers) -> tuple[Trial, dict[str, Any]]:
         )
     winner = ranked[0]
     best = Run(state.folder / BEST)
-    if state.shipped and state.shipped[-1] == winner.id and best.status == "finished" and not best.lacking:
+    if state.shipped and state.shipped[-1]["shipped"] == winner.id and best.status == "finished" and not best.lacking:
         return winner, best.read("report.json")
-    state.ship(winner)
+    state.ship(winner.id)
     (name, plan), *more = state.search.runs(winner.values)
     if more:
         plan = state.search.plan(winner.values)

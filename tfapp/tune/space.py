@@ -94,11 +94,19 @@ def parse(words: Iterable[str]) -> tuple[tuple[Param, ...], list[str]]:
         param = _param(word, params)
         if param is None:
             rest.append(word)
-        elif any(param.key == other.key for other in params):
+        elif any(_same(param.key, other.key) for other in params):
             raise Usage(f"{param.key} is searched twice\ngive it one range, as {param.word}")
         else:
             params.append(param)
+    for word, param in ((word, param) for word in rest for param in params):
+        if _same(word.partition("=")[0].strip(), param.key):
+            raise Usage(f"{param.key} has a range and a value: {param.word} {word}\nleave one of the two out")
     return tuple(params), rest
+
+
+def _same(key: str, other: str) -> bool:
+    """Whether two keys name one setting."""
+    return key.removeprefix("config.") == other.removeprefix("config.")
 
 
 def check(params: Sequence[Param], resolve: Callable[[Mapping[str, Value]], Plan]) -> None:
@@ -167,7 +175,10 @@ def _param(word: str, before: Sequence[Param]) -> Param | None:
         return None
     rest, where = _where(word, rest, before)
     if name == "choice":
-        return Param(key, "choice", choices=_choices(word, rest), where=where)
+        choices = _choices(word, rest)
+        if len(choices) == 1 and where is None:
+            raise Usage(f"{word} holds one value only\ngive it as an ordinary word: {key}={rest.strip()}")
+        return Param(key, "choice", choices=choices, where=where)
     return _range(word, key, name, rest, where)
 
 

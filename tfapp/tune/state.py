@@ -70,13 +70,13 @@ class State:
 
     Args:
       search: as it was asked for. folder: where its journal is, which is played back.
-      say: takes a line where the algorithm would now draw otherwise than it once did.
+      say: takes a line that is worth showing.
     """
 
     def __init__(self, search: Search, folder: Path, say: Any = print):
-        self.search, self.folder = search, folder
+        self.search, self.folder, self.say = search, folder, say
         self.trials: dict[str, Trial] = {}
-        self.shipped: list[str] = []
+        self.shipped: list[Mapping[str, Any]] = []
         self._journal = Journal(folder / JOURNAL)
         events = self._journal.read()
         known = {event["begin"]: event["values"] for event in events if "begin" in event}
@@ -134,9 +134,13 @@ class State:
         reason = f"the same settings as trial {int(twin.id)}"
         self._note(end=trial.id, status=status, reason=reason, scores=twin.scores)
 
-    def ship(self, trial: Trial) -> None:
-        """The test part is about to be looked at, by this trial's model."""
-        self._note(shipped=trial.id)
+    def ship(self, what: str, about: Mapping[str, Any] | None = None) -> None:
+        """The test part is about to be looked at, by the model of this name; what else is to be known of it later."""
+        self._note(shipped=what, **({"about": dict(about)} if about else {}))
+
+    def keep(self, seconds: float) -> None:
+        """A search of so many seconds more has found no other model to look at."""
+        self._note(kept=seconds)
 
     # ------------------------------------------------------------------------------------------------ what is so
 
@@ -183,7 +187,7 @@ class State:
         elif kind == "end":
             self._over(self.trials[id], event)
         elif kind == "shipped":
-            self.shipped.append(id)
+            self.shipped.append(event)
 
     def _draw(self) -> Any:
         """Keras Tuner's next trial, None if there is none."""

@@ -8,7 +8,8 @@ ends at once when whoever asks has gone: a run goes on from its checkpoint whene
                                               {"ended": finished | paused | diverged | failed | stopped, …}
     {"ship": {plan, folder}}                → {"report": {…}} of the exported model, test part included
     {"export": {plan, folder}}              → {"seconds": …}; the same without looking at the test part
-    {"combine": {plan, members, folder}}    → {"report": {…}} of the mean of exported models, [[folder, weight], …]
+    {"combine": {plan, members, folder, looks}} → {"report": {…}} of the mean of exported models, [[folder, weight], …]
+    anything                                → {"cannot": reason, "error": name} where its share of the machine is not there
     {"halt": true}                          → while it trains: write a checkpoint; {"ended": "stopped"}
     {"stop": true}                          → at any time: write a checkpoint and end the process
 """
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfapp import errors
 from tfapp import recipe as recipes
-from tfapp.launch import share
+from tfapp.launch import share, signs
 from tfapp.plan import Plan, schema
 
 if TYPE_CHECKING:
@@ -39,38 +40,47 @@ if TYPE_CHECKING:
     from tfapp.train import Trained
 
 Tell = Callable[[dict[str, Any]], None]
+# As `tfapp.train.train` takes it: shown the numbers of all epochs so far, answers with the reason to pause.
+Watch = Callable[[Sequence[Mapping[str, float]]], str | None]
 
 
 def main() -> None:
     """Answer until told to stop, or until nobody asks any more."""
-    # What a recipe prints must not get between the answers; Ctrl-C is for the process that asks.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if share.VARIABLE in os.environ:
-        share.take(os.environ[share.VARIABLE])
-
-    def tell(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
+    tell = answering()
+    try:
+        if share.VARIABLE in os.environ:
+            share.take(os.environ[share.VARIABLE])
+    except errors.Expected as error:
+        tell({"cannot": str(error), "error": type(error).__name__})
+        return
     questions: queue.Queue[dict[str, Any]] = queue.Queue()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(errors.Preempted.exit_code))
     threading.Thread(target=_listen, args=(questions, stopping), daemon=True).start()
     _import_tensorflow()
-    try:
-        while not stopping.is_set():
-            ((what, about),) = questions.get().items()
-            if what == "pause":
-                continue  # Meant for a training that had ended by itself.
-            tell(_answered(what, about, tell, questions))
-            forget()
-            if not gc.get_freeze_count():
-                # What is loaded by now stays: the collector, called after each trial, need not look at it again.
-                gc.freeze()
-    finally:
-        answers.close()
+    while not stopping.is_set():
+        ((what, about),) = questions.get().items()
+        if what == "pause":
+            continue  # Meant for a training that had ended by itself.
+        tell(_answered(what, about, tell, questions))
+        forget()
+        if not gc.get_freeze_count():
+            # What is loaded by now stays: the collector, called after each trial, need not look at it again.
+            gc.freeze()
+
+
+def answering() -> Tell:
+    """What sends an answer, a line of JSON on standard output; from now on nothing else gets there."""
+    # What a recipe prints must not get between the answers; Ctrl-C is for the process that asks.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def tell(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    return tell
 
 
 def _listen(questions: queue.Queue[dict[str, Any]], stopping: threading.Event) -> None:
@@ -145,34 +155,60 @@ def _trim() -> None:
 
 def _answered(what: str, about: Any, tell: Tell, questions: queue.Queue[dict[str, Any]]) -> dict[str, Any]:
     """The last answer to a question; an error is one too."""
+    told = 0
+
+    def watch(rows: Sequence[Mapping[str, float]]) -> str | None:
+        nonlocal told
+        if why := until(about["until"])(rows):
+            return why
+        tell({"epochs": [dict(row) for row in rows[told:]]})
+        told = len(rows)
+        return questions.get()["pause"]
+
     try:
-        if what == "describe":
-            return describe(*_loaded(about))
-        if what == "ship":
-            return {"report": ship(*_loaded(about["plan"]), Path(about["folder"]))}
-        if what == "export":
-            return {"seconds": export_only(*_loaded(about["plan"]), Path(about["folder"]))}
-        if what == "combine":
-            return {"report": combine(*_loaded(about["plan"]), about["members"], Path(about["folder"]))}
-        told = 0
-
-        def watch(rows: Sequence[Mapping[str, float]]) -> str | None:
-            nonlocal told
-            if len(rows) >= (about["until"] or 2**31):
-                return f"trained for {len(rows)} epochs"
-            tell({"epochs": [dict(row) for row in rows[told:]]})
-            told = len(rows)
-            return questions.get()["pause"]
-
-        return train(*_loaded(about["plan"]), Path(about["folder"]), watch, about["until"], about["costs"])
+        return answer(what, about, watch)
     except (errors.Preempted, SystemExit) as stopped:
         # In a training or, before and after it, wherever the signal came.
         return {"ended": "stopped", "reason": str(stopped)}
     except errors.Expected as error:
-        return {"ended": "failed", "reason": str(error), "error": type(error).__name__}
+        return failed(error)
     except Exception as error:  # noqa: BLE001, as one trial's defect must not end the search
         traceback.print_exc()
         return {"ended": "failed", "reason": f"{type(error).__name__}: {error}"[:1000], "error": None}
+
+
+def failed(error: errors.Expected) -> dict[str, Any]:
+    """An expected error as an answer."""
+    return {"ended": "failed", "reason": str(error), "error": type(error).__name__}
+
+
+def until(epochs: int | None) -> Watch:
+    """A watch that pauses a training after so many epochs; None: never."""
+
+    def watch(rows: Sequence[Mapping[str, float]]) -> str | None:
+        return f"trained for {len(rows)} epochs" if epochs is not None and len(rows) >= epochs else None
+
+    return watch
+
+
+def answer(what: str, about: Any, watch: Watch) -> dict[str, Any]:
+    """Do what a question asks; in a job of many workers, with the others, and the chief's answer counts.
+
+    Args:
+      what, about: the question. watch: sees the epochs of a training.
+
+    Raises:
+      Expected: what a user can mend. Preempted: stopped, with a checkpoint. Exception: a defect, the recipe's say.
+    """
+    if what == "describe":
+        return describe(*_loaded(about))
+    if what == "ship":
+        return {"report": ship(*_loaded(about["plan"]), Path(about["folder"]))}
+    if what == "export":
+        return {"seconds": export_only(*_loaded(about["plan"]), Path(about["folder"]))}
+    if what == "combine":
+        return {"report": combine(*_loaded(about["plan"]), about["members"], Path(about["folder"]), about["looks"])}
+    return train(*_loaded(about["plan"]), Path(about["folder"]), watch, about["until"], about["costs"])
 
 
 def _loaded(asked: Mapping[str, Any]) -> tuple[Plan, ModuleType, str]:
@@ -200,7 +236,7 @@ def train(
     module: ModuleType,
     digest: str,
     folder: Path,
-    watch: Callable[[Sequence[Mapping[str, float]]], str | None],
+    watch: Watch,
     until: int | None,
     costs: Sequence[str],
 ) -> dict[str, Any]:
@@ -218,6 +254,7 @@ def train(
     from tfapp.train import train
 
     run = runs.begin(folder, plan, digest)
+    signs.tell(run=str(folder))
 
     def finish(run: Run, recipe: ModuleType, job: Job, trained: Trained) -> dict[str, Any]:
         keep_validation(run, job, trained)
@@ -231,7 +268,7 @@ def train(
     try:
         return {"ended": "finished", **train(plan, module, run, _silent, watch, finish)}
     except errors.Paused as paused:
-        return {"ended": "paused", "reason": str(paused), **_so_far(run, until)}
+        return {"ended": "paused", "reason": str(paused), **so_far(run, until)}
     except errors.Diverged as diverged:
         return {"ended": "diverged", "reason": str(diverged), "rows": []}
 
@@ -240,8 +277,8 @@ def _silent(line: str) -> None:
     """The search shows what its trials do."""
 
 
-def _so_far(run: Run, until: int | None) -> dict[str, Any]:
-    """The numbers of a paused run."""
+def so_far(run: Run, until: int | None) -> dict[str, Any]:
+    """The numbers of a paused run, as far as they count."""
     rows = run.metrics()[:until]
     return {"rows": rows, "best_epoch": None, "seconds": sum(row["seconds"] for row in rows)}
 
@@ -286,7 +323,9 @@ def ship(plan: Plan, module: ModuleType, digest: str, folder: Path) -> dict[str,
     from tfapp import run as runs
     from tfapp.train import train
 
-    return train(plan, module, runs.begin(folder, plan, digest), _silent)
+    run = runs.begin(folder, plan, digest)
+    signs.tell(run=str(folder))
+    return train(plan, module, run, _silent)
 
 
 def export_only(plan: Plan, module: ModuleType, digest: str, folder: Path) -> float:
@@ -303,9 +342,13 @@ def export_only(plan: Plan, module: ModuleType, digest: str, folder: Path) -> fl
 
 
 def combine(
-    plan: Plan, module: ModuleType, digest: str, members: Sequence[tuple[str, float]], folder: Path
+    plan: Plan, module: ModuleType, digest: str, members: Sequence[tuple[str, float]], folder: Path, looks: int
 ) -> dict[str, Any]:
-    """Make one model of exported ones, from raw features to the weighted mean of their answers, and measure it."""
+    """Make one model of exported ones, from raw features to the weighted mean of their answers, and measure it.
+
+    Args:
+      looks: how often the test part has been looked at, this time counted; told in the report as `test_looks`.
+    """
     from tfapp import export, features, worth
     from tfapp import run as runs
     from tfapp.tune import ensemble
@@ -318,7 +361,7 @@ def combine(
         export.save(model, folder)
         told = [{"model": Path(path).name, "weight": weight} for path, weight in members]
         report = worth.measured(run, module, plan, data)
-        return worth.publish(run, {**report, "ensemble": told, "model": worth.layers(model)})
+        return worth.publish(run, {**report, "ensemble": told, "test_looks": looks, "model": worth.layers(model)})
 
 
 if __name__ == "__main__":

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from tfapp import environment, errors
-from tfapp.errors import Failed, Missing
+from tfapp.errors import Expected, Failed, Missing
 from tfapp.launch import share
 from tfapp.launch.places import SENT, Place, Ssh
 
 GRACE = 30.0
+# What ssh ends with where it fails itself.
+SSH_ERROR = 255
+# A host to which the connection ends so often in a row is given up.
+CUTS = 2
 # Runs of one process, which is then started anew: each leaves 2 to 4 MB in TensorFlow's C++ side that nothing gives back.
 LIFE = 50
 
@@ -31,14 +35,17 @@ class Worker:
 
     Args:
       place: this machine or a host, and its share there. log: a file for what it says. ssh: how hosts are reached.
+      together: so many processes, started by this one, train a trial; more than one on this machine only.
     """
 
-    def __init__(self, place: Place, log: Path, ssh: Ssh):
-        self.place, self.log = place, log
+    def __init__(self, place: Place, log: Path, ssh: Ssh, together: int = 1):
+        self.place, self.log, self.together = place, log, together
         self._ssh = ssh
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
         self._runs = 0
+        # How often in a row the connection to its host ended without a word from there.
+        self.cut = 0
 
     @property
     def name(self) -> str:
@@ -60,6 +67,11 @@ class Worker:
         paths = os.pathsep.join(path for path in sys.path if path)
         if self.place.host is None:
             command = [sys.executable, "-P", "-m", "tfapp.tune.worker"]
+            if self.together > 1:
+                # It takes no share of the machine itself; those that it starts do.
+                del own[share.VARIABLE]
+                share_of = [str(number) for number in (self.place.number, self.place.of, self.together)]
+                command = [*command[:-1], "tfapp.tune.relay", *share_of, str(self.log.parent.absolute())]
             environment = {**os.environ, **own, "PYTHONPATH": paths}
             environment.pop("TF_CONFIG", None)
         else:
@@ -69,6 +81,7 @@ class Worker:
             folder = shlex.quote(str(self._ssh.folder.absolute()))
             command = [*self._ssh.command, self.place.host, f"cd {folder} && exec {shlex.join(line)}"]
             environment = dict(os.environ)
+        self._runs = 0
         self._said = open(self.log, "ab")  # noqa: SIM115, as it lives as long as the process
         try:
             self._process = subprocess.Popen(
@@ -85,24 +98,32 @@ class Worker:
 
     def ask(self, question: dict[str, Any]) -> None:
         """Send a question; the answers come through `answers`."""
-        self._runs += "train" in question
-        if self._runs > LIFE:
+        if "train" in question and self._runs >= LIFE:
             self.stop()
             self.end(time.monotonic() + GRACE)
-            self._runs = 1
         self.start()
+        self._runs += "train" in question
         assert self._process is not None and self._process.stdin is not None
         with suppress(BrokenPipeError):  # It has ended; reading says so.
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
 
     def read(self) -> dict[str, Any] | None:
-        """The next line that it told; None when it has ended."""
+        """The next line that it told; None when it has ended.
+
+        Raises:
+          Expected: it cannot run any trial where it is, and why.
+        """
         assert self._process is not None and self._process.stdout is not None
         line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        return None
+        if not line:
+            return None
+        told: dict[str, Any] = json.loads(line)
+        self.cut = 0
+        if "cannot" in told:
+            where = f"{self.place.host}: " if self.place.host else ""
+            raise _error(told["error"], where + told["cannot"])
+        return told
 
     @property
     def stream(self) -> IO[bytes]:
@@ -118,6 +139,10 @@ class Worker:
         if self._said is not None:
             self._said.close()
         code = process.wait()
+        if self.place.host is not None and code == SSH_ERROR:
+            self.cut += 1
+            said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return f"ssh to {self.place.host} ended{f' with «{said[-1]}»' if said else ''}"
         if code >= 0:
             return f"it ended with {code}, see {self.log}"
         hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
@@ -153,12 +178,14 @@ class Workers:
     """All of a search's processes. A context manager: at its end they are stopped, with checkpoints.
 
     Args:
-      places: one a worker. folder: for their logs. ssh: how hosts are reached.
+      places: one a worker. folder: for their logs. ssh: how hosts are reached. together: see `Worker`.
     """
 
-    def __init__(self, places: Sequence[Place], folder: Path, ssh: Ssh):
+    def __init__(self, places: Sequence[Place], folder: Path, ssh: Ssh, together: int = 1):
         folder.mkdir(parents=True, exist_ok=True)
-        self.all = [Worker(place, folder / f"worker-{number}.log", ssh) for number, place in enumerate(places)]
+        self.all = [
+            Worker(place, folder / f"worker-{number}.log", ssh, together) for number, place in enumerate(places)
+        ]
 
     def __enter__(self) -> Workers:
         return self
@@ -179,11 +206,14 @@ class Workers:
         from tfapp.report import words
 
         here = [worker for worker in self.all if worker.place.host is None]
-        # The first one runs already; training takes more than making the model did.
-        room = 1 + int(environment.free_memory() / (1.5 * each))
+        if not here:
+            return
+        # The first one runs already, unless its processes are new ones each time. Training takes more than making the
+        # model did.
+        room = max(1, (here[0].together == 1) + int(environment.free_memory() / (1.5 * each)))
         if len(here) > room:
             took = words.size(1.5 * each)
-            say(f"only {room} trainings at once: each process takes about {took}, which is all there is room for")
+            say(f"only {room} trainings at once: each takes about {took}, which is all there is room for")
             for worker in here[room:]:
                 self.all.remove(worker)
 
@@ -199,6 +229,18 @@ class Workers:
             ready = [key.data for key, _ in selector.select(seconds)]
         for worker in ready:
             yield worker, worker.read()
+
+    def give_up(self, worker: Worker, how: str) -> None:
+        """Do without a worker whose host cannot be reached.
+
+        Raises:
+          Failed: there is no other.
+        """
+        self.all.remove(worker)
+        if not self.all:
+            raise Failed(
+                f"no host can be reached any more; the last: {how}\nthe same command goes on, there or elsewhere"
+            )
 
     def once(self, question: dict[str, Any]) -> dict[str, Any]:
         """The first worker's only answer to a question; raises as `first_answer`."""
@@ -223,9 +265,14 @@ class Workers:
         if answer is None:
             raise Failed(f"the process that runs trials has ended: {worker.gone()}")
         if answer.get("ended") == "failed":
-            kind = getattr(errors, answer["error"]) if answer["error"] else Failed
-            raise kind(answer["reason"])
+            raise _error(answer["error"], answer["reason"])
         return answer
+
+
+def _error(name: str | None, reason: str) -> Expected:
+    """An error of another process; without a name it was none that is expected."""
+    kind: type[Expected] = getattr(errors, name) if name else Failed
+    return kind(reason)
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -49,7 +49,7 @@ def main() -> int:
         for name, words in RUNS.items():
             whole[name] = Path(folder, f"{name}-whole")
             launch = Launch(("train", *words, "--run", str(whole[name])), where)
-            if run(launch, Screen(asked.workers, quiet=True)):
+            if run(launch, Screen(asked.workers, quiet=True)).code:
                 raise SystemExit(f"{name} does not train")
         number = 0
         while len(kills) < asked.kills:
@@ -60,7 +60,7 @@ def main() -> int:
             # A checkpoint each few steps: a good part of the kills falls into the writing of one.
             words = (*RUNS[name], f"fit.checkpoint.every_steps={max(1, steps // 20)}")
             launch = Launch(("train", *words, "--run", str(killed)), where, max_restarts=1000)
-            code = run(launch, Screen(asked.workers, quiet=True), killer)
+            code = run(launch, Screen(asked.workers, quiet=True), killer).code
             found = verify.differences(whole[name], killed) if code == 0 else [f"it ended with {code}"]
             wrong += bool(found)
             kills += killer.done

@@ -128,12 +128,12 @@ def plain(away: str) -> None:
     print(json.dumps(took))
 
 
-def memory() -> None:
-    """Resident memory of the process that runs the trials, after each of fifty."""
+def memory(trials: str = "55") -> None:
+    """Resident memory of the process that runs the trials, after so many; after fifty there is a new one."""
     with tempfile.TemporaryDirectory() as away:
         folder = Path(away, "search")
         process = subprocess.Popen(
-            _command([*TINY, *FIXED, "--trials", "50"], folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            _command([*TINY, *FIXED, "--trials", trials], folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         held: dict[int, int] = {}
         while process.poll() is None:
@@ -146,7 +146,7 @@ def memory() -> None:
                     pass
             time.sleep(0.2)
         for done in sorted(held):
-            if done in (1, 5, 10, 20, 30, 40, 49, 50):
+            if done in (1, 5, 10, 20, 30, 40, 49, 50, 52) or done == max(held):
                 print(f"after {done:2} trials {held[done] / 1e6:6.0f} MB")
 
 
