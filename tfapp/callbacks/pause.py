@@ -44,4 +44,5 @@ class Pause(keras.callbacks.Callback):
         if why is None or self._checkpoint.step >= self._total or self.model.stop_training:
             return
         self._checkpoint.save()
+        self._checkpoint.wait()
         raise Paused(f"{why}; state saved at step {self._checkpoint.step}")
