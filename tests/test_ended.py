@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 # When a process is in the middle of each stage, by what is in its folder.
 STAGES: dict[str, Callable[[Path], bool]] = {
     "training": lambda run: any(run.glob("checkpoints/ckpt-*.index")),
+    "writing of a checkpoint": lambda run: any(run.glob("checkpoints/.ckpt-*.part")),
     "export": lambda run: any(run.glob(".model.*.part/*")),
     "report": lambda run: (run / "model.keras").exists(),
 }

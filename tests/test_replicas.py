@@ -28,7 +28,8 @@ def fitted(*words):
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
         trained = train.fit(job, opened)
-    return machine.replicas, trained.model.get_weights(), [row["val_loss"] for row in trained.history]
+    return machine.replicas, trained.model.get_weights(), [
+        row[name] for row in trained.history for name in ("loss", "accuracy", "val_loss")]
 
 everything = ["average.momentum=0.6", "regularize.l2=0.01", "regularize.weight_decay=0.01", "fit.class_weight=balanced",
               "regularize.label_smoothing=0.1", "fit.clip_norm=0.5", "n=77"]
@@ -47,7 +48,7 @@ for words, spread in (
         "spread": spread,
         "replicas": two[0],
         "difference": max(float(np.abs(a - b).max()) for a, b in zip(one[1], two[1])),
-        "validation": [one[2], two[2]],
+        "metrics": [one[2], two[2]],
         "values": [[len(np.unique(w)) for w in end[1] if w.ndim > 1] for end in (one, two)],
     }))
 """
@@ -62,5 +63,5 @@ def test_replicas_and_parts_of_a_batch_train_the_weights_of_one_replica() -> Non
     assert [found["replicas"] for found in lines] == [2, 2, 1, 2, 2, 1, 2]
     for found in lines:
         assert found["difference"] < 1e-5, found
-        assert found["validation"][0] == pytest.approx(found["validation"][1], rel=1e-5)
+        assert found["metrics"][0] == pytest.approx(found["metrics"][1], rel=1e-5)
     assert [found["values"] for found in lines[4:6]] == [[[8, 8], [8, 8]]] * 2

@@ -185,6 +185,35 @@ def test_a_training_stopped_and_gone_on_with_is_the_same_to_the_bit(tmp_path, mo
     assert whole[1] == resumed[1]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit.steps=5", "fit.checkpoint.every_steps=1"],
+        ["fit.epochs=20", "fit.patience=1", "fit.min_delta=0.5", "fit.checkpoint.every_epochs=1", "average=0.6"],
+    ],
+    ids=["inside an epoch", "by early stopping"],
+)
+def test_a_training_that_was_killed_after_its_last_checkpoint_ends_as_if_nothing_had_been(
+    tmp_path, monkeypatch, words
+) -> None:
+    from tfapp import train, verify
+
+    def fit_but_not_mark(self, complete=False, real=train.Checkpoint.save):
+        if complete:
+            self.wait()
+            raise KeyboardInterrupt
+        real(self)
+
+    words = ["fit.steps_per_execution=1", *words]
+    whole = fitted(tmp_path / "whole", *words)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train.Checkpoint, "save", fit_but_not_mark)
+        fitted(tmp_path / "cut", *words)
+    resumed = fitted(tmp_path / "cut", *words)
+    assert all(np.array_equal(a, b) for a, b in zip(whole[0], resumed[0], strict=True)) and whole[1] == resumed[1]
+    assert verify.differences(tmp_path / "whole", tmp_path / "cut") == []
+
+
 def test_results_do_not_depend_on_the_steps_per_execution(tmp_path) -> None:
     one = fitted(tmp_path / "one", "fit.steps_per_execution=1")
     many = fitted(tmp_path / "many", "fit.steps_per_execution=4")

@@ -16,8 +16,32 @@ def share(model: keras.Model, replicas: int) -> None:
             fused = bool(layer.fused)
             # The fused kernel knows only its own replica's rows.
             layer.fused, layer.synchronized = False, True
+            _sum_at_once(layer, replicas)
             if fused:
                 _correct_as_fused(layer, replicas)
+
+
+def _sum_at_once(layer: Any, replicas: int) -> None:
+    """One collective for the sums of the rows and of their squares, and none for their number, which all replicas know.
+
+    Keras takes three, and as many for the gradients of the sums. All replicas have as many rows.
+    """
+    plain = layer._sync_calculate_mean_and_var
+
+    def statistics(self, x, reduction_axes, keep_dims, mask=None):
+        context = tf.distribute.get_replica_context()
+        if context is None or mask is not None:
+            return plain(x, reduction_axes, keep_dims, mask=mask)
+        y = tf.cast(x, tf.float32)  # Sums of 16-bit numbers would lose most of them.
+        sums = [tf.reduce_sum(part, reduction_axes, keepdims=keep_dims) for part in (y, tf.square(y))]
+        total, squares = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack(sums)))
+        count = tf.cast(tf.reduce_prod(tf.gather(tf.shape(y), reduction_axes)) * replicas, tf.float32)
+        mean = total / count
+        # Rounding could leave less than nothing.
+        variance = tf.maximum(squares / count - tf.square(mean), 0.0)
+        return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
+
+    layer._sync_calculate_mean_and_var = MethodType(statistics, layer)
 
 
 def _correct_as_fused(layer: Any, replicas: int) -> None:

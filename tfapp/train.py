@@ -116,7 +116,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         stop,
         *([Pause(watch, record, checkpoint, machine, job.total_steps)] if watch else []),
     ]
-    if checkpoint.complete or start >= job.total_steps:
+    if checkpoint.ended or start >= job.total_steps:
         checkpoint.restore_callbacks()
         best.set_model(model)
         best.on_train_end()
@@ -135,11 +135,14 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
             progress.close()
             beat.close()
             stop.close()
+            checkpoint.close()
             for one in profiles:
                 one.close()
-        checkpoint.save(complete=True)
         for one in profiles:
             one.note(run)
+    if not checkpoint.complete:
+        checkpoint.save(complete=True)
+        checkpoint.wait()
     for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
         model = unwrap(model)
     if machine.replicas > 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,30 @@ class Counter:
     def restore(self, state: dict[str, int]) -> None:
         self.count = state["count"]
 
+    def to_write(self):
+        return self.write
+
     def write(self) -> None:
         self.written += 1
+
+
+class Held:
+    """A callback whose file takes until it is let go, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.go, self.error, self.begun = threading.Event(), error, 0
+
+    def state(self) -> dict[str, int]:
+        return {}
+
+    def to_write(self):
+        return self.write
+
+    def write(self) -> None:
+        self.begun += 1
+        assert self.go.wait(30)
+        if self.error:
+            raise self.error
 
 
 def saving(folder: Path, callbacks: list[Any] | None = None, chief: bool = True, **settings: Any) -> Checkpoint:
@@ -58,6 +82,7 @@ def trained(callback: Checkpoint, steps: int) -> None:
         callback.on_train_batch_end(batch)
         if batch == STEPS - 1:
             callback.on_epoch_end(epoch)
+    callback.wait()
 
 
 def kept(folder: Path) -> list[int]:
@@ -120,8 +145,80 @@ def test_a_finished_training_is_known_to_be_finished(tmp_path: Path) -> None:
     callback = saving(tmp_path)
     trained(callback, 20)
     callback.save(complete=True)
+    callback.wait()
     again = saving(tmp_path)
     assert again.restore() == 20 and again.complete
+
+
+def test_a_training_that_ended_is_known_although_what_followed_was_cut_off(tmp_path: Path) -> None:
+    callback = saving(tmp_path, every_epochs=1)
+    callback.model.stop_training = True  # By early stopping, say.
+    trained(callback, 10)
+    again = saving(tmp_path)
+    assert again.restore() == 10 and again.ended and not again.complete
+
+
+def test_the_last_step_ends_its_epoch_and_is_not_saved_in_the_middle_of_it(tmp_path: Path) -> None:
+    callback = saving(tmp_path, every_steps=1)
+    callback.on_epoch_begin(0)
+    callback.on_train_batch_end(3)
+    callback.model.stop_training = True
+    callback.on_train_batch_end(4)
+    callback.wait()
+    assert kept(tmp_path) == [4]
+    callback.on_epoch_end(0)
+    callback.wait()
+    assert kept(tmp_path) == [4, 5]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_it_holds_what_was(tmp_path: Path) -> None:
+    held = Held()
+    callback = saving(tmp_path, [held])
+    fill(callback, 3)
+    callback.step = 3
+    callback.save()
+    fill(callback, 4)
+    callback.on_train_batch_end(3)
+    assert not kept(tmp_path)
+    held.go.set()
+    callback.wait()
+    again = saving(tmp_path)
+    assert again.restore() == 3 and float(again.model.get_weights()[0][0, 0]) == 3
+
+
+def test_one_checkpoint_is_written_at_a_time_and_the_next_waits(tmp_path: Path) -> None:
+    held = Held()
+    callback = saving(tmp_path, [held], keep=1)
+    callback.step = 1
+    callback.save()
+    threading.Timer(0.3, held.go.set).start()
+    callback.step = 2
+    began = time.monotonic()
+    callback.save()
+    assert time.monotonic() - began > 0.2
+    callback.wait()
+    assert kept(tmp_path) == [2] and held.begun == 2
+
+
+@pytest.mark.parametrize("where", ["step", "save", "wait"])
+def test_what_keeps_a_checkpoint_from_being_written_is_raised_in_the_training(tmp_path: Path, where: str) -> None:
+    full = OSError(28, "No space left on device", str(tmp_path))
+    held = Held(full)
+    held.go.set()
+    callback = saving(tmp_path, [held])
+    callback.save()
+    callback.close()  # Whole or failed, and it says nothing.
+    then = {"step": lambda: callback.on_train_batch_end(0), "save": callback.save, "wait": callback.wait}
+    with pytest.raises(OSError) as caught:
+        then[where]()
+    assert caught.value is full and not kept(tmp_path)
+    callback.wait()  # Told once.
+
+
+def test_what_a_kill_has_left_of_old_checkpoints_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(b"its index was deleted first")
+    trained(saving(tmp_path, every_steps=2), 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt-2.data-00000-of-00001", "ckpt-2.index"]
 
 
 def test_without_any_checkpoint_training_starts_at_0(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def trained(tmp_path: Path):
         model.set_weights([np.full(weight.shape, step, np.float32) for weight in model.get_weights()])
         checkpoint.step = step
         checkpoint.save()
+    checkpoint.wait()
     return tmp_path / "checkpoints"
 
 
@@ -82,6 +83,7 @@ def test_only_the_last_are_kept_and_a_torn_one_ahead_is_none_of_them(trained: Pa
     model, checkpoint = made(trained, keep=2)
     checkpoint.step = checkpoint.restore() + 1
     checkpoint.save()
+    checkpoint.wait()
     assert sorted(path.name for path in trained.glob("*.index")) == ["ckpt-4.index", "ckpt-5.index", "ckpt-6.index"]
     assert not list(trained.glob("ckpt-2.*")) and resumed(trained)[0] == 5
 

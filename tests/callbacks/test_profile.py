@@ -25,7 +25,8 @@ def test_two_workers_each_write_a_profile_and_the_time_lost_is_told(tmp_path: Pa
     assert profile["steps"] == 10 and len(profile["workers"]) == 2
     for number, worker in enumerate(profile["workers"]):
         assert 0 < worker["lost_ms"] <= worker["collective_ms"] < worker["step_ms"]
-        assert worker["collectives"] >= 1
+        # The gradients, batch statistics there and back, and at each return the metrics and what workers agree on.
+        assert 1 <= worker["collectives"] < 6
         found = synchronisation.read(run / "tensorboard" / f"worker-{number}")
         assert found.seconds == pytest.approx(worker["step_ms"] * 10 / 1000, rel=1e-3)
     assert "lost to synchronisation" in told and "(10 steps profiled)" in told

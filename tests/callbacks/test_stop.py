@@ -22,6 +22,9 @@ class Saving:
     def save(self) -> None:
         self.saved += 1
 
+    def wait(self) -> None:
+        """It is whole at once."""
+
 
 @pytest.fixture
 def stop():

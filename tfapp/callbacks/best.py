@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +68,14 @@ class Best(keras.callbacks.Callback):
                     "train anew, with this run set aside: the same command with --fresh"
                 ) from error
 
-    def write(self) -> None:
-        """Put the best weights on disk, if they are not yet."""
-        if not self._written and self._weights is not None:
-            with writing(self.path) as file:
-                np.savez(file, **{f"w{number}": weight for number, weight in enumerate(self._weights)})
-            self._written = True
+    def to_write(self) -> Callable[[], None] | None:
+        """What puts the best weights on disk, in any thread; None if they are there, or on their way."""
+        if self._written or self._weights is None:
+            return None
+        self._written = True
+        return partial(_write, self.path, self._weights)
+
+
+def _write(path: Path, weights: list[np.ndarray]) -> None:
+    with writing(path) as file:
+        np.savez(file, **{f"w{number}": weight for number, weight in enumerate(weights)})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import time
 from collections.abc import Callable
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import tf_keras as keras
 from tfapp import plan
 from tfapp.errors import Failed
 from tfapp.runtime import Machine
+from tfapp.snapshot import Snapshot, Taker
 
 # Where a checkpoint keeps its plain values.
 STATE = "state/.ATTRIBUTES/py_state"
@@ -32,7 +33,10 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves weights, optimizer, the step, the epoch's running metrics and the other callbacks' state.
 
     The step is all that the data needs: the pipeline is a function of it. It comes after the callbacks whose
-    state it saves, so that it saves what they have become.
+    state it saves, so that it saves what they have become. What is saved is held fast in the training's thread, and
+    written in another while the training goes on; one checkpoint at a time, the next waits.
+
+    A callback with a method `to_write` gives by it what is to be written before the checkpoint, or None.
 
     Args:
       folder: where checkpoints are, the same for all workers; machine: who they are. The chief's are kept.
@@ -46,19 +50,20 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, folder: Path, machine: Machine, settings: plan.Checkpoint, steps: int, callbacks: list[Any]):
         super().__init__()
         self.step = 0
-        self.complete = False
+        self.ended = self.complete = False
         self._folder, self._machine, self._settings, self._steps = folder, machine, settings, steps
         self._callbacks = callbacks
         self._epoch = 0
         self._due = False
         self._saved_at = time.monotonic()
         self._state = _State()
+        self._writer = futures.ThreadPoolExecutor(1, "checkpoint")
+        self._writing: futures.Future[None] | None = None
 
     def attach(self, model: keras.Model) -> None:
         """Name what is saved: called once, after compile."""
         self._objects = tf.train.Checkpoint(model=model, optimizer=model.optimizer, state=self._state)
-        # Every worker takes part in saving; only the chief's files are kept.
-        self._away = None if self._machine.chief else tempfile.TemporaryDirectory(prefix="tfapp-worker-")
+        self._taker = Taker(self._objects)
         self.set_model(model)
 
     def restore(self, say: Callable[[str], None] = print) -> int:
@@ -72,7 +77,9 @@ class Checkpoint(keras.callbacks.Callback):
         path = self._agreed(say)
         if path is not None:
             self._objects.restore(str(path)).expect_partial()
-            self.step, self.complete = self._state.value["step"], self._state.value["complete"]
+            state = self._state.value
+            self.step, self.complete = state["step"], state["complete"]
+            self.ended = state.get("ended", self.complete)
             self._restore_metrics()
         return self.step
 
@@ -124,9 +131,12 @@ class Checkpoint(keras.callbacks.Callback):
     @property
     def inside_epoch(self) -> bool:
         """Whether the epoch's validation and its callbacks are still to come, without being next."""
-        return self.step % self._steps != 0
+        # The training's last step ends its epoch, wherever that is.
+        return self.step % self._steps != 0 and not self.model.stop_training
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._writing is not None and self._writing.done():
+            self.wait()
         self.step = self._epoch * self._steps + batch + 1
         every = self._settings.every_steps
         self._due = bool(every and self.step % every == 0) or self._minutes_are_up()
@@ -142,22 +152,51 @@ class Checkpoint(keras.callbacks.Callback):
         self.model._training_state = None
 
     def save(self, complete: bool = False) -> None:
-        """Write a checkpoint now."""
+        """Take a checkpoint of now, which is written while the training goes on.
+
+        Args:
+          complete: the training has ended, and the model is as it is to be.
+
+        Raises:
+          tf.errors.OpError, OSError: the one before could not be written.
+        """
+        self.wait()
+        ended = complete or bool(self.model.stop_training)
         self._state.value = {
             "step": self.step,
+            "ended": ended,
             "complete": complete,
-            "running": self._running_metrics() if self.inside_epoch else [],
+            "running": self._running_metrics() if self.inside_epoch and not ended else [],
             "callbacks": {str(number): _state(callback) for number, callback in enumerate(self._callbacks)},
         }
+        # Every worker takes part in it; only the chief writes.
+        snapshot = self._taker.take(state=self._state.serialize())
         if self._machine.chief:
-            for callback in self._callbacks:
-                if hasattr(callback, "write"):
-                    callback.write()
-        folder = Path(self._away.name) if self._away else self._folder
-        self._objects.write(str(folder / f"ckpt-{self.step}"))
-        _drop_all_but(self._settings.keep, folder, self.step)
+            given = [callback.to_write() for callback in self._callbacks if hasattr(callback, "to_write")]
+            self._writing = self._writer.submit(self._write, self.step, snapshot, [one for one in given if one])
         self._due = False
         self._saved_at = time.monotonic()
+
+    def wait(self) -> None:
+        """Until the checkpoint that was taken last is whole on the disk.
+
+        Raises:
+          tf.errors.OpError, OSError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Let what is being written become whole, whatever has ended the training."""
+        if self._writing is not None:
+            futures.wait([self._writing])
+
+    def _write(self, step: int, snapshot: Snapshot, before: list[Callable[[], None]]) -> None:
+        for one in before:
+            one()
+        snapshot.write(self._folder / f"ckpt-{step}")
+        _drop_all_but(self._settings.keep, self._folder, step)
 
     def _minutes_are_up(self) -> bool:
         settings = self._settings
@@ -208,6 +247,11 @@ def _drop_all_but(keep: int, folder: Path, step: int) -> None:
     for number in [number for number in numbers(folder) if number <= step][keep:]:
         # The index first: without it there is no checkpoint, however a kill cuts this short.
         for path in sorted(folder.glob(f"ckpt-{number}.*"), key=lambda path: path.suffix != ".index"):
+            path.unlink(missing_ok=True)
+    # What a kill has left of one that was being deleted, or was not yet one.
+    there = {f"ckpt-{number}" for number in numbers(folder)}
+    for path in folder.glob("ckpt-*.data-*"):
+        if path.stem not in there:
             path.unlink(missing_ok=True)
 
 

@@ -47,5 +47,6 @@ class Pause(keras.callbacks.Callback):
         if why is None or self._checkpoint.step >= self._total or self.model.stop_training:
             return
         self._checkpoint.save()
+        self._checkpoint.wait()
         self._machine.wait_for_all()
         raise Paused(f"{why}; state saved at step {self._checkpoint.step}")

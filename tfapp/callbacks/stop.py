@@ -61,6 +61,7 @@ class StopOnSignal(keras.callbacks.Callback):
         if not (interrupted or preempted):
             return
         self._checkpoint.save()
+        self._checkpoint.wait()
         self._machine.wait_for_all()
         how = f"state saved at step {self._checkpoint.step}; the same command goes on from there"
         # A preemption that comes with a Ctrl-C must not look like a person's wish to whoever starts the job again.

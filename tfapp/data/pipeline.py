@@ -154,6 +154,8 @@ class Batches:
         if machine.replicas == 1:
             return self.dataset(start)
         here = machine.replicas // machine.workers
+        # Every worker has as many batches, all of them whole: none asks the others at each step whether there is one more.
+        machine.strategy.extended.experimental_enable_get_next_as_optional = False
 
         def share(context: Any) -> Any:
             return self.dataset(start, here, context.input_pipeline_id * here, machine.replicas)
