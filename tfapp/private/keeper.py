@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +31,25 @@ class Keeper(keras.callbacks.Callback):
         self._whole = ledger.taken(planned, planned.planned_steps) if folder else planned
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.write()
+        if begun := self.to_write():
+            begun()
 
     def on_train_end(self, logs: Any = None) -> None:
-        self._keep(ledger.taken(self._planned, self._steps))
+        if self._folder is not None:
+            ledger.write(self._folder, ledger.taken(self._planned, self._steps))
 
-    def write(self) -> None:
-        """Write down how many steps are taken, with the ε of all that are planned; called with every checkpoint.
+    def to_write(self) -> Callable[[], object] | None:
+        """What writes down how many steps are taken, with the ε of all that are planned; comes with every checkpoint.
 
         The ε of just these steps takes a second to find, and is written at the end or at an orderly stop.
         """
-        self._keep(replace(self._whole, steps=self._steps))
+        if self._folder is None:
+            return None
+        return partial(ledger.write, self._folder, replace(self._whole, steps=self._steps))
 
     @property
     def _steps(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
-
-    def _keep(self, held: Ledger) -> None:
-        if self._folder is not None:
-            ledger.write(self._folder, held)
 
     def state(self) -> dict[str, Any]:
         """Nothing: the optimizer counts the steps."""
