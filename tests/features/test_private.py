@@ -178,13 +178,14 @@ def test_a_stop_and_a_resume_leave_weights_and_ledger_as_if_nothing_had_happened
     with monkeypatch.context() as patch, pytest.raises((Interrupted, Preempted)):
         fitted(tmp_path / "halved", *words, stop_at=5, monkeypatch=patch)
     stopped = ledger.read(tmp_path / "halved")
-    assert stopped is not None and stopped.steps == 5 and 0 < stopped.spent
+    # Until a run ends, the ε of all that is planned stands beside the steps taken.
+    assert stopped is not None and stopped.steps == 5 and stopped.spent == stopped.planned_epsilon["pld"]
     halved = fitted(tmp_path / "halved", *words)
     assert all(np.array_equal(one, other) for one, other in zip(whole[0], halved[0], strict=True))
     assert whole[1] == halved[1]
     assert ledger.read(tmp_path / "whole") == ledger.read(tmp_path / "halved")
     kept = ledger.read(tmp_path / "whole")
-    assert kept is not None and kept.spent > stopped.spent and kept.insecure
+    assert kept is not None and kept.steps == 12 and kept.insecure
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ class Keeper(keras.callbacks.Callback):
     def to_write(self) -> Callable[[], object] | None:
         """What writes down how many steps are taken, with the ε of all that are planned; comes with every checkpoint.
 
-        The ε of just these steps takes a second to find, and is written at the end or at an orderly stop.
+        The ε of just these steps takes a second to find, and is written at the end.
         """
         if self._folder is None:
             return None

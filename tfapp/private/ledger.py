@@ -61,7 +61,7 @@ class Ledger:
       clip_norm: C, or the norm that adaptive clipping begins with. clip_quantile: of adaptive clipping, the share of
         gradients that is to be below C.
       capacity: places of a Poisson batch. overflow: by how much δ grows for it in the planned steps.
-      planned_epsilon: by accountant, at δ. epsilon: by accountant, at δ, of the steps taken. at: (δ, ε) by the run's
+      planned_epsilon: by accountant, at δ. epsilon: by accountant, at δ, of the steps taken; of all that are planned until the run ends. at: (δ, ε) by the run's
         accountant at three smaller δ, of the steps taken. readings: (words, ε) of the planned steps, as others count.
       key: {"source": "operating system"}, or {"source": "fixed", "insecure": true}.
       data_sha256: digest of the run's examples. parents: of the private runs on whose weights this one began; what they
