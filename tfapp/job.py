@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.engine import compile_utils
 
-from tfapp import accumulate, batch_size, batch_statistics, recompute, tasks
+from tfapp import accumulate, batch_size, batch_statistics, fused, recompute, tasks
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Expected, Failed, Refused, Usage, nearest
@@ -156,7 +156,7 @@ def on_one_device(model: keras.Model) -> keras.Model:
 
 
 def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
-    bind: list[Callable[[keras.Model], None]] = [count_each_example_once, clip_whole_gradients]
+    bind: list[Callable[[keras.Model], None]] = [count_each_example_once, fused.install, clip_whole_gradients]
     if replicas > 1:
         bind.append(partial(batch_statistics.share, replicas=replicas))
     if fit.accumulate > 1:
