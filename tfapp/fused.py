@@ -35,32 +35,39 @@ def install(model: keras.Model) -> None:
             shared.clear()
 
     def update_step(self: Any, gradient: Any, variable: Any) -> None:
+        numbers = {name: tf.cast(value, variable.dtype) for name, value in shared.items()}
+        decay = numbers.pop("decay", None)
+        if decay is not None and self._use_weight_decay(variable):
+            variable.assign_sub(variable * decay)
         number = self._index_dict[self._var_key(variable)]
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[number].handle,
             v=self._velocities[number].handle,
             grad=gradient,
-            **{name: tf.cast(value, variable.dtype) for name, value in shared.items()},
+            **numbers,
         )
 
     optimizer._distributed_apply_gradients_fn = apply_all
     optimizer.update_step = MethodType(update_step, optimizer)
     optimizer._deduplicate_sparse_grad = _dense
+    # Done by update_step: that of one weight has nothing to do with the others.
+    optimizer._apply_weight_decay = lambda variables: None
 
 
 def _shared(optimizer: Any) -> dict[str, Any]:
     step = tf.cast(optimizer.iterations + 1, tf.float32)
     beta1, beta2 = tf.constant(optimizer.beta_1, tf.float32), tf.constant(optimizer.beta_2, tf.float32)
     power1, power2 = tf.pow(beta1, step), tf.pow(beta2, step)
-    epsilon = tf.constant(optimizer.epsilon, tf.float32)
+    epsilon, rate = tf.constant(optimizer.epsilon, tf.float32), tf.cast(optimizer.learning_rate, tf.float32)
     return {
         "beta1_power": power1,
         "beta2_power": power2,
-        "lr": tf.cast(optimizer.learning_rate, tf.float32),
+        "lr": rate,
         "beta1": beta1,
         "beta2": beta2,
         "epsilon": epsilon * tf.sqrt(1 - power2) if getattr(optimizer, "adaptive_epsilon", False) else epsilon,
+        **({} if optimizer.weight_decay is None else {"decay": rate * optimizer.weight_decay}),
     }
 
 

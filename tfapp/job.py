@@ -138,7 +138,8 @@ def count_each_example_once(model: keras.Model) -> None:
 
 def forget_training(model: keras.Model) -> keras.Model:
     """Take off a trained model what only training needs, and what would be saved with it (Adam's slots are twice its size)."""
-    for bound in ("compute_loss", "compute_metrics", "train_step"):
+    own = ("compute_loss", "compute_metrics", "train_step", "make_train_function", "make_test_function")
+    for bound in own:
         model.__dict__.pop(bound, None)
     recompute.forget(model)
     model.optimizer = model.compiled_loss = model.compiled_metrics = None

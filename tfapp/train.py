@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_size, features, identical, stateless, worth
+from tfapp import batch_size, features, gathered, identical, stateless, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
 from tfapp import watch as watches
@@ -120,12 +120,13 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         best.set_model(model)
         best.on_train_end()
     else:
+        training, validation = gathered.install(model, job.train, job.validation, machine, start)
         try:
             model.fit(
-                job.train.distributed(machine, start),
+                training,
                 epochs=plan.fit.epochs,
                 steps_per_epoch=len(job.train),
-                validation_data=job.validation.distributed(machine) if job.validation else None,
+                validation_data=validation,
                 validation_steps=len(job.validation) if job.validation else None,
                 callbacks=callbacks,
                 verbose=0,
