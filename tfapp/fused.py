@@ -19,9 +19,9 @@ ADAMS = (keras.optimizers.Adam, keras.optimizers.AdamW)
 
 
 def install(model: keras.Model) -> None:
-    """Let a compiled model's optimizer take its steps so, where it is one of ADAMS and keeps no maximum (AMSGrad)."""
+    """Let a compiled model's optimizer take its steps so, where that is possible."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if type(optimizer) not in ADAMS or optimizer.amsgrad or optimizer.jit_compile:
+    if not possible(optimizer):
         return
     shared: dict[str, Any] = {}
     apply = optimizer._distributed_apply_gradients_fn
@@ -53,6 +53,11 @@ def install(model: keras.Model) -> None:
     optimizer._deduplicate_sparse_grad = _dense
     # Done by update_step: that of one weight has nothing to do with the others.
     optimizer._apply_weight_decay = lambda variables: None
+
+
+def possible(optimizer: Any) -> bool:
+    """Whether this optimizer's step is what the kernel computes."""
+    return type(optimizer) in ADAMS and not optimizer.amsgrad and not optimizer.jit_compile
 
 
 def _shared(optimizer: Any) -> dict[str, Any]:

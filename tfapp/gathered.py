@@ -12,14 +12,18 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp import fused
 from tfapp.data.pipeline import ENDLESS, Batches
+from tfapp.job import Job
 from tfapp.runtime import Machine
 
 # Above it the hand-over is nothing beside the step, and a queue lets the other cores gather.
 MOST_BYTES = 2**20
 
 
-def install(model: keras.Model, train: Batches, validation: Batches | None, machine: Machine, start: int) -> Any:
+def install(
+    model: keras.Model, train: Batches, validation: Batches | None, machine: Machine, start: int, wanted: str = "auto"
+) -> Any:
     """What to give to the compiled model's `fit` as (training data, validation data).
 
     On one CPU device, with small batches of what is in memory, the model's functions for it are ones that gather; what
@@ -27,12 +31,13 @@ def install(model: keras.Model, train: Batches, validation: Batches | None, mach
 
     Args:
       start: the step that the training goes on from.
+      wanted: auto, step (also where batches are large) or queue.
     """
 
     def given(batches: Batches | None, kind: str, start: int = 0) -> Any:
         if batches is None:
             return None
-        if not possible(batches, machine):
+        if not chosen(batches, machine, wanted):
             return batches.distributed(machine, start)
         name = f"{kind}_function"
         function = _function(model, batches, kind, start)
@@ -71,9 +76,21 @@ def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> An
     return tf.function(steps, reduce_retracing=True)
 
 
-def possible(batches: Batches, machine: Machine) -> bool:
-    """Whether it can be done here, and is worth it."""
-    if machine.replicas > 1 or tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
-        return False
-    size = batches.bytes_held
-    return size is not None and size / len(batches.examples) * batches.batch_size <= MOST_BYTES
+def chosen(batches: Batches, machine: Machine, wanted: str = "auto") -> bool:
+    """Whether a step gathers its own batch: where it can, and is asked to or gains by it."""
+    elsewhere = machine.replicas > 1 or any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+    size = None if wanted == "queue" or elsewhere else batches.bytes_held
+    return size is not None and (wanted == "step" or size * batches.batch_size <= MOST_BYTES * len(batches.examples))
+
+
+def line(job: Job) -> str:
+    """What was chosen to train fast, and the settings that choose otherwise."""
+    fit = job.plan.fit
+    kernel = fit.fused and fused.possible(job.optimizer)
+    steps = "as many steps as take 0.25 s" if fit.steps_per_execution == "auto" else f"{fit.steps_per_execution} steps"
+    return (
+        f"{steps} at once (fit.steps_per_execution); "
+        f"batches {'in the step' if chosen(job.train, job.machine, fit.gather) else 'by a queue'} (fit.gather); "
+        f"optimizer {'fused' if kernel else 'as Keras composes it'} (fit.fused); "
+        f"{'with' if fit.jit else 'without'} XLA (fit.jit)"
+    )

@@ -157,7 +157,11 @@ def on_one_device(model: keras.Model) -> keras.Model:
 
 
 def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
-    bind: list[Callable[[keras.Model], None]] = [count_each_example_once, fused.install, clip_whole_gradients]
+    bind: list[Callable[[keras.Model], None]] = [
+        count_each_example_once,
+        *([fused.install] if fit.fused else []),
+        clip_whole_gradients,
+    ]
     if replicas > 1:
         bind.append(partial(batch_statistics.share, replicas=replicas))
     if fit.accumulate > 1:

@@ -72,6 +72,7 @@ def train(
             job = features.apply(plan, jobs.of(plan, recipe, data, machine))
         if machine.chief:
             jobs.announce(job, say)
+            say(gathered.line(job))
         with readable(data):
             trained = fit(job, run, say, watch, profile)
             identical.check(trained.model, machine, run.log(machine))
@@ -120,7 +121,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         best.set_model(model)
         best.on_train_end()
     else:
-        training, validation = gathered.install(model, job.train, job.validation, machine, start)
+        training, validation = gathered.install(model, job.train, job.validation, machine, start, plan.fit.gather)
         try:
             model.fit(
                 training,

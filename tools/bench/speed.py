@@ -81,6 +81,63 @@ def table(name: str, told: dict[str, list[dict[str, float]]]) -> list[str]:
     ]
 
 
+INPUTS = {
+    "jpeg": {"app": None, "image_dataset_from_directory": ("tensorflow", "tf"), "DataLoader + PIL": ("torch", "torch")},
+    "csv": {"app": None, "make_csv_dataset": ("tensorflow", "tf"), "pandas + tensors": ("torch", "pandas")},
+}
+
+
+def csv(path: Path, rows: int) -> Path:
+    """A table of numbers: ten columns and a target of two classes."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    with open(path, "w") as file:
+        print(*(f"x{i}" for i in range(10)), "target", sep=",", file=file)
+        for start in range(0, rows, 10_000):
+            values = random.normal(size=(min(10_000, rows - start), 10)).round(4)
+            labels = (values.sum(1) > 0).astype(int)
+            file.writelines(",".join(map(str, row)) + f",{y}\n" for row, y in zip(values, labels, strict=True))
+    return path
+
+
+def read(what: str, rival: tuple[str, str] | None, place: Path) -> dict[str, float]:
+    """One process that only reads; CPU seconds of its first epoch and of a later one."""
+    python = Path(os.environ["BENCH_ENVIRONMENTS"]) / rival[0] / "bin/python" if rival else Path(sys.executable)
+    command = [python, HERE / "rivals/input.py", what, rival[1] if rival else "app", place]
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_USE_LEGACY_KERAS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | quiet)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def inputs(folder: Path, rows: int, repeats: int, only: list[str]) -> list[str]:
+    """The table of reading alone."""
+    lines = ["| input | by | first epoch, CPU s | app's ratio | later epoch, CPU s | app's ratio | peak memory, MB |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as place:
+        for what, rivals in INPUTS.items():
+            if only and what not in only:
+                continue
+            source = folder / "sign_digits" if what == "jpeg" else csv(Path(place) / "table.csv", rows)
+            told: dict[str, list[dict[str, float]]] = {rival: [] for rival in rivals}
+            for _ in range(repeats):
+                for rival, how in rivals.items():
+                    told[rival].append(read(what, how, source))
+            for rival, found in told.items():
+                middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
+                ratio = {
+                    key: statistics.median(b[key] / a[key] for a, b in zip(told["app"], found, strict=True))
+                    for key in ("first", "later")
+                }
+                lines.append(
+                    f"| {what}, {middle['examples']:,.0f} | {rival} | {middle['first']:.2f} | {ratio['first']:.2f} | "
+                    f"{middle['later']:.2f} | {ratio['later']:.2f} | {middle['peak']:,.0f} |"
+                )
+    return lines
+
+
 def machine() -> str:
     """The processor's name, the cores to run on and what is installed."""
     with open("/proc/cpuinfo") as info:
@@ -101,6 +158,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="workloads whose name holds one of these")
     parser.add_argument("--rivals", nargs="*", default=list(RIVALS), choices=list(RIVALS))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the CSV file")
     parser.add_argument("--set", nargs="*", default=[], help="more words for the app, as fit.jit=true")
     parser.add_argument("--say", action="store_true", help="show what the app says")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
@@ -127,6 +185,11 @@ def main() -> None:
                         print(told[rival][-1]["said"], file=sys.stderr)
         rows += table(name, told)
         print("\n".join(rows[-len(told) :]), flush=True)
+    reading = [what for what in INPUTS if not asked.only or any(part in what for part in asked.only)]
+    if reading:
+        table_of_inputs = inputs(asked.folder.resolve(), asked.rows, asked.repeats, reading)
+        print("\n".join(table_of_inputs), flush=True)
+        rows += ["", *table_of_inputs]
     if asked.write:
         DOCS.write_text(written(DOCS.read_text() if DOCS.exists() else "# Benchmarks\n\n", "\n".join(rows)))
 

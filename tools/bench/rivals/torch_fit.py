@@ -41,7 +41,7 @@ def plain():
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     network = torch.compile(model) if how == "compiled" else model
     for epoch in range(epochs):
-        for data, learning in zip(loaders, (True, False)):
+        for data, learning in zip(loaders, (True, False), strict=False):
             model.train(learning)
             total = right = seen = 0
             with torch.set_grad_enabled(learning):

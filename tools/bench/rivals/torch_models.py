@@ -13,7 +13,7 @@ class Tabular(nn.Module):
         self.embedding = nn.Embedding(categories, width)
         sizes = [numbers + vectors * width, *hidden]
         layers = []
-        for before, after in zip(sizes, sizes[1:]):
+        for before, after in zip(sizes, sizes[1:], strict=False):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
