@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.report import samples
 from tfapp import compare
 from tfapp.errors import Missing
+from tfapp.private import ledger
 from tfapp.run import Run, writing
 
 LABELS = np.arange(40) % 2
@@ -46,6 +48,14 @@ def test_scores_sizes_and_latency_are_rows_with_a_gap_where_a_run_has_none(tmp_p
     (pair,) = found["pairs"]
     assert pair["runs"] == ["a", "b"] and pair["only_b"] == 20 and pair["p_value"] < 0.001
     assert pair["words"].startswith("b against a: accuracy +0.5000 (95 % interval +")
+
+
+def test_what_a_private_run_gave_away_is_a_row(tmp_path: Path) -> None:
+    runs = [made(tmp_path / "a", 20, accuracy=0.5), made(tmp_path / "b", 40, accuracy=1.0)]
+    assert "epsilon" not in compare.compare(runs)["rows"]
+    privacy = ledger.plain(samples.ledger_of_a_run())
+    runs[1].write("report.json", {**runs[1].read("report.json"), "privacy": privacy})
+    assert compare.compare(runs)["rows"]["epsilon"] == [None, 1.134]
 
 
 def test_what_differs_in_the_plans_is_told_against_the_first(tmp_path: Path) -> None:

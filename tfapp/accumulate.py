@@ -41,11 +41,14 @@ def install(model: keras.Model, parts: int) -> None:
     def train_step(self: keras.Model, data: Any) -> Any:
         variables = self.trainable_variables
         portions = tf.nest.map_structure(lambda rows: tf.reshape(rows, [parts, -1, *rows.shape[1:]]), data)
+        rows = tf.shape(tf.nest.flatten(portions)[0])[1]
+        first = stateless.first_row(rows * parts)
         untouched: set[int] = set()
 
         def add_part(number: Any, sums: list[Any], outputs: Any) -> Any:
             x, y, weights = tf.nest.map_structure(lambda rows: rows[number], portions)
-            with stateless.part(number, parts), tf.GradientTape() as tape:
+            here = stateless.rows_from(first + tf.cast(number * rows, tf.int64))
+            with here, tf.GradientTape() as tape:
                 y_pred = self(x, training=True)
                 loss = self.compute_loss(x, y, y_pred, weights) / parts
             gradients = [gradient for gradient, _ in self.optimizer.compute_gradients(loss, variables, tape)]

@@ -10,6 +10,7 @@ import numpy as np
 from tfapp import tasks
 from tfapp.errors import Missing, of_system
 from tfapp.plan import difference
+from tfapp.report import words
 from tfapp.run import Run
 
 
@@ -50,6 +51,7 @@ def _scores(report: dict[str, Any]) -> dict[str, float | None]:
         "savedmodel_kb": sizes["savedmodel"]["bytes"] / 1000 if "savedmodel" in sizes else None,
         "latency_p50_ms": latency.get("1", {}).get("p50_ms"),
         "seconds": report.get("seconds"),
+        **({"epsilon": words.spent(report["privacy"])} if report.get("privacy") else {}),
     }
 
 

@@ -43,6 +43,51 @@ CONFLICTS = (
         "use runtime.strategy=mirrored, or leave runtime.replicas out",
     ),
     Conflict(
+        lambda p: p.private and (p.private.epsilon is None) == (p.private.noise_multiplier is None),
+        "private with both private.epsilon and private.noise_multiplier, or neither: each follows from the other",
+        "give one of them, as private.epsilon=3",
+    ),
+    Conflict(
+        lambda p: p.private and p.quantize,
+        "private with quantize: the ranges of activations are kept from raw batches, with no noise on them",
+        "train with private alone, then make it small: tfapp export RUN --quantize dynamic",
+    ),
+    Conflict(
+        lambda p: p.private and p.runtime.precision == "float16",
+        "private with runtime.precision=float16, whose loss scale moves with the examples' own gradients",
+        "use runtime.precision=bfloat16 or float32",
+    ),
+    Conflict(
+        lambda p: p.private and p.fit.accumulate > 1,
+        "private with fit.accumulate: an example's gradient is clipped before it is summed",
+        "take the batch in parts of so many rows with private.microbatch=64: the same step, in less memory",
+    ),
+    Conflict(
+        lambda p: p.private and p.fit.batch_size == "auto",
+        "private with fit.batch_size=auto: how much is given away depends on the batch, not on the memory of a machine",
+        "give fit.batch_size a number, and private.microbatch one that fits",
+    ),
+    Conflict(
+        lambda p: p.private and p.fit.class_weight != "none",
+        "private with fit.class_weight: the classes' shares are counted on the private rows, with no noise on them",
+        "leave fit.class_weight out",
+    ),
+    Conflict(
+        lambda p: p.private and (p.fit.clip_norm or p.fit.clip_value),
+        "private with fit.clip_norm or fit.clip_value, which clip the sum after the noise",
+        "each example's gradient is clipped by private.clip_norm: leave the other out (fit.clip_norm=none)",
+    ),
+    Conflict(
+        lambda p: p.private and not p.fit.shuffle and p.private.sampling == "shuffle",
+        "private.sampling=shuffle with fit.shuffle=false: the order would be known",
+        "leave fit.shuffle out, or use private.sampling=poisson",
+    ),
+    Conflict(
+        lambda p: p.private and p.distill and p.distill.hints,
+        "private with distill.hints: what the hints train is not clipped by example",
+        "leave the hints out",
+    ),
+    Conflict(
         lambda p: p.quantize and p.prune,
         "quantize with prune in one run: zeros come and go while the rounding is learnt",
         "one after the other: train with prune, then with quantize and start.run=RUN, which keeps the zeros",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any
 
@@ -48,6 +49,8 @@ class Job:
       unwrap: what makes the trained model plain again, called in reverse order.
       settled: the step from which the model is what it is to be; no epoch that ends before can be the best.
       notes: what features have to say before training.
+      tells_training: whether losses and scores over the training examples are shown and written.
+      folder: the run's, for what a feature keeps there; None where there is no run (a measurement).
     """
 
     plan: Plan
@@ -65,6 +68,8 @@ class Job:
     unwrap: tuple[Callable[[keras.Model], keras.Model], ...] = ()
     settled: int = 0
     notes: tuple[str, ...] = ()
+    tells_training: bool = True
+    folder: Path | None = None
 
     @property
     def first_epoch(self) -> int:
@@ -93,7 +98,7 @@ class Job:
         return wanted
 
 
-def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
+def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine, folder: Path | None = None) -> Job:
     """The recipe's data, model and training as one job, before any feature; called in the strategy's scope.
 
     Raises:
@@ -119,6 +124,7 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine) -> Job:
         train=train,
         validation=validation,
         bind=_bindings(plan.fit, model, machine.replicas),
+        folder=folder,
     )
     return replace(job, optimizer=planned(job.optimizer, plan.fit, len(train), job.total_steps))
 

@@ -7,7 +7,7 @@ raw rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -31,10 +31,12 @@ class Preprocess:
     Attributes:
       raw: tf.TensorSpec (or a dict of them, in the features' own structure) of a batch of raw features.
       model: raw -> inputs; None where the recipe has no preprocess.
+      again: makes the model anew from other data.
     """
 
     raw: Any
     model: keras.Model | None
+    again: Callable[[Data], keras.Model] | None = None
 
     @classmethod
     def of(cls, recipe: ModuleType, config: Settings, data: Data) -> Preprocess:
@@ -42,7 +44,20 @@ class Preprocess:
         raw = example(data.train)
         has = hasattr(recipe, "preprocess")
         model = _taking(recipe.preprocess(config, data), raw) if has else None
-        return cls(tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), raw), model)
+        specs = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), raw)
+        return cls(specs, model, (lambda other: recipe.preprocess(config, other)) if has else None)
+
+    def learned(self, data: Data) -> bool:
+        """Whether the model would be another one had it seen half of the training rows only: it is made of their values."""
+        if self.model is None or self.again is None:
+            return False
+        other = self.again(replace(data, train=data.train.take(np.arange(0, len(data.train), 2))))
+        some = data.train.take(np.arange(min(len(data.train), 256)))
+        if some.load is not None:
+            return [w.tolist() for w in self.model.get_weights()] != [w.tolist() for w in other.get_weights()]
+        rows = next(batches_of(some.features, 256))
+        pairs = zip(tf.nest.flatten(self.model(rows)), tf.nest.flatten(other(rows)), strict=True)
+        return any(one.shape != two.shape or not np.array_equal(one, two) for one, two in pairs)
 
     def __call__(self, features: Any) -> Any:
         """A batch of raw features as a batch of inputs."""

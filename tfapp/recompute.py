@@ -41,14 +41,14 @@ def around(block: keras.Model) -> keras.Model:
     def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if not training:
             return plain(inputs, training, mask)
-        part = stateless.current_part()
+        first = stateless.current_first()
         before, passes = stateless.drawn(block), count()
 
         # The second time it is the tape that calls, with neither Keras nor the accumulation around it.
         def forward(x: Any) -> Any:
             building = not tf.executing_eagerly()
             same_draws = stateless.again(before) if next(passes) else nullcontext()
-            with same_draws, stateless.part(*part), call_context().enter(block, x, building, {"training": True}):
+            with same_draws, stateless.rows_from(first), call_context().enter(block, x, building, {"training": True}):
                 return plain(x, True, mask)
 
         outputs = tf.recompute_grad(forward)(inputs)

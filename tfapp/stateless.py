@@ -17,23 +17,30 @@ from weakref import WeakKeyDictionary
 import tensorflow as tf
 import tf_keras as keras
 
-# Which part of a replica's rows a layer is being called on, and of how many.
-_PART: ContextVar[tuple[Any, int]] = ContextVar("part", default=(0, 1))
+# Which row of the global batch is the first that layers are being called on; None: the replica's own first one.
+_FIRST: ContextVar[Any] = ContextVar("first", default=None)
 
 
 @contextmanager
-def part(number: Any, of: int) -> Iterator[None]:
-    """While this holds, layers are called on part `number` (int or int32 scalar) of `of` equal parts of the rows."""
-    token = _PART.set((number, of))
+def rows_from(first: Any) -> Iterator[None]:
+    """While this holds, layers are called on rows from the given one of the global batch on (int64 scalar; None: see `first_row`)."""
+    token = _FIRST.set(first)
     try:
         yield
     finally:
-        _PART.reset(token)
+        _FIRST.reset(token)
 
 
-def current_part() -> tuple[Any, int]:
-    """The (number, of) that `part` has set here."""
-    return _PART.get()
+def current_first() -> Any:
+    """What `rows_from` has set here."""
+    return _FIRST.get()
+
+
+def first_row(rows: Any) -> Any:
+    """Which row of the global batch is this replica's first, where each replica has `rows` of them: int64 scalar."""
+    context = tf.distribute.get_replica_context()
+    replica = context.replica_id_in_sync_group if context else 0
+    return tf.cast(replica, tf.int64) * tf.cast(rows, tf.int64)
 
 
 # How often generators have drawn, where a stretch of drawing is done again.
@@ -100,10 +107,8 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
         shape = tf.convert_to_tensor(shape, tf.int32)
         # A block of the counter gives four numbers, so a row takes a whole number of blocks.
         width = tf.cast(-(-tf.reduce_prod(shape[1:]) // 4), tf.int64)
-        context = tf.distribute.get_replica_context()
-        replica = tf.cast(context.replica_id_in_sync_group if context else 0, tf.int64)
-        number, parts = _PART.get()
-        first = (replica * parts + tf.cast(number, tf.int64)) * tf.cast(shape[0], tf.int64) * width
+        first = _FIRST.get()
+        first = (first_row(shape[0]) if first is None else tf.cast(first, tf.int64)) * width
         draws = tf.raw_ops.StatelessRandomUniformV2(
             shape=tf.stack([tf.cast(shape[0], tf.int64), width * 4]),
             key=tf.constant([self._next_key()], tf.uint64),

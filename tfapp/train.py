@@ -69,7 +69,7 @@ def train(
         if machine.chief:
             run.describe(data)
         with machine.strategy.scope():
-            job = features.apply(plan, jobs.of(plan, recipe, data, machine))
+            job = features.apply(plan, jobs.of(plan, recipe, data, machine, run.folder))
         if machine.chief:
             jobs.announce(job, say)
             say(gathered.line(job))
@@ -86,7 +86,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
     plan, machine, model = job.plan, job.machine, job.model
     restore_generators = compiled(job)
     monitor = job.monitor
-    record = Record(run.folder if machine.chief else None)
+    record = Record(run.folder if machine.chief else None, job.tells_training)
     best = Best(
         monitor,
         plan.fit.mode,
@@ -99,7 +99,8 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
     checkpoint = Checkpoint(run.file("checkpoints"), machine, plan.fit.checkpoint, len(job.train), saved)
     checkpoint.attach(model)
     start = checkpoint.restore(say)
-    progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), show=machine.chief and watch is None)
+    shown = machine.chief and watch is None
+    progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), shown, job.tells_training)
     stop = StopOnSignal(checkpoint, machine)
     beat = Beat(watches.seconds(watches.HANG) if machine.workers > 1 or signs.launched() else None)
     profiles = [Profile(profile, run.file("tensorboard"), machine)] if profile else []

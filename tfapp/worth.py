@@ -19,6 +19,7 @@ from tfapp.data.examples import Data
 from tfapp.evaluate import latency
 from tfapp.outputs import raw_batches
 from tfapp.plan import Plan
+from tfapp.private import ledger
 from tfapp.run import Run, now, write_text, writing
 
 if TYPE_CHECKING:
@@ -68,9 +69,16 @@ def measured(run: Run, recipe: ModuleType, plan: Plan, data: Data) -> dict[str, 
             if run.file(name).exists()
         },
         "latency": {"savedmodel": speed(call, data)},
+        **spent(run),
         "plan": plan.model_dump(mode="json"),
         "environment": environment.describe(),
     }
+
+
+def spent(run: Run) -> dict[str, Any]:
+    """The report's section on privacy; {} where a run was not trained privately."""
+    held = ledger.read(run.folder)
+    return {"privacy": ledger.told(held)} if held else {}
 
 
 def publish(run: Run, whole: dict[str, Any]) -> dict[str, Any]:

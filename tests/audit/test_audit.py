@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.report import samples
 from tfapp.audit import go
 from tfapp.cli.main import main
-from tfapp.errors import GateFailed
+from tfapp.errors import Failed, GateFailed
 
 NOISY = str(Path(__file__).parents[1] / "fixtures" / "noisy.py")
-
-
-@pytest.mark.parametrize("n, delta", [(999, 1e-3), (1000, 1e-4), (60000, 1e-5)])
-def test_delta_is_the_largest_power_of_ten_below_one_in_n(n: int, delta: float) -> None:
-    assert go.below(n) == delta
 
 
 def test_a_lower_bound_above_the_proved_one_fails_loudly_with_both_numbers() -> None:
@@ -28,6 +27,19 @@ def test_a_lower_bound_above_the_proved_one_fails_loudly_with_both_numbers() -> 
     go.gate({"canaries": told | {"epsilon": 2.9}})
     go.gate({"canaries": told | {"upper": None}})
     go.gate({})
+
+
+def test_what_is_proved_is_read_from_the_ledger_and_both_runs_must_have_the_same() -> None:
+    proved = samples.ledger_of_a_run()
+    subject = SimpleNamespace(ledger=proved, run=SimpleNamespace(folder="x"))
+    one = SimpleNamespace(run=SimpleNamespace(folder="y"))
+    assert go._proved(subject) == {"epsilon": 1.134, "delta": 1e-5, "insecure_key": False}  # type: ignore[arg-type]
+    assert go._proved(SimpleNamespace(ledger=None)) is None  # type: ignore[arg-type]
+    go._check_same(subject, one, replace(proved, steps=10))  # type: ignore[arg-type]
+    for other in (None, replace(proved, noise_multiplier=0.5), replace(proved, batch_size=128)):
+        with pytest.raises(Failed, match="not private as x is"):
+            go._check_same(subject, one, other)  # type: ignore[arg-type]
+    assert go._upper(replace(proved, epsilon={"pld": math.inf, "rdp": math.inf})) is None
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 from tests.report import samples
 from tfapp.cli.main import VERBS, main
+from tfapp.private import ledger
 from tfapp.run import Run
 
 SMALL = str(Path(__file__).parent.parent / "fixtures" / "small.py")
@@ -105,6 +107,21 @@ def test_runs_are_listed_with_their_score(finished: Run, capsys) -> None:
     assert main(["runs", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["folder"] == str(finished.folder) and row["status"] == "finished"
+
+
+def test_what_a_private_run_gave_away_is_listed_beside_its_score(finished: Run, capsys) -> None:
+    assert main(["runs"]) == 0
+    assert "privacy" not in capsys.readouterr().out
+    held = samples.ledger_of_a_run()
+    ledger.write(finished.folder, held)
+    assert main(["runs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["epsilon"] == "ε 1.14 at δ 1e-05"
+    ledger.write(finished.folder, replace(held, key={"source": "fixed", "insecure": True}))
+    assert main(["runs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["epsilon"] == "none: known key (ε 1.14 at δ 1e-05)"
+    finished.file(ledger.FILE).write_text("{}}")
+    assert main(["runs"]) == 0
+    assert "damaged" in capsys.readouterr().out
 
 
 @pytest.mark.moderate

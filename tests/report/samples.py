@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from tfapp.data.examples import Examples
 from tfapp.evaluate import calibration, classification, regression
 from tfapp.evaluate.compare import paired
+from tfapp.private import ledger
 from tfapp.report import render, render_comparison
 from tfapp.report.mistakes import worst
 
@@ -137,6 +138,24 @@ def images() -> dict[str, Any]:
     return report
 
 
+def private() -> dict[str, Any]:
+    """The pictures' model as if it were trained privately."""
+    held = ledger_of_a_run()
+    curve = [[step, 1.134 * (step / 3_515) ** 0.5] for step in range(703, 3_516, 703)]
+    return {**images(), "privacy": {**ledger.plain(held), "curve": curve}}
+
+
+def ledger_of_a_run() -> ledger.Ledger:
+    """As a private run has it, with the numbers of the published case."""
+    return ledger.Ledger(
+        sampling="poisson", examples=60_000, batch_size=256, noise_multiplier=1.1, planned_steps=3_515, steps=3_515,
+        delta=1e-5, accountant="pld", gradient_noise=1.1, count_noise=None, clip_norm=1.0, clip_quantile=None,
+        capacity=380, overflow=6.9e-10, planned_epsilon={"pld": 1.134, "rdp": 1.282}, epsilon={"pld": 1.134, "rdp": 1.282},
+        at=((1e-6, 1.31), (1e-7, 1.47), (1e-8, 1.63)), readings=(("RDP, Poisson, add or remove one", 1.281),),
+        key={"source": "operating system"}, data_sha256="a", id="b",
+    )  # fmt: skip
+
+
 def other_images() -> dict[str, Any]:
     """Another run on the same pictures."""
     digits = datasets.load_digits()
@@ -240,7 +259,14 @@ def many_classes() -> dict[str, Any]:
     return around(report, np.split(labels, [2000, 3000]))
 
 
-SAMPLES = {"images": images, "table": table, "text": text, "values": values, "many_classes": many_classes}
+SAMPLES = {
+    "images": images,
+    "private": private,
+    "table": table,
+    "text": text,
+    "values": values,
+    "many_classes": many_classes,
+}
 
 
 def comparison() -> str:
@@ -249,7 +275,7 @@ def comparison() -> str:
     labels = rng.integers(10, size=450)
     one, other = (np.where(rng.random(450) < right, labels, (labels + 1) % 10) for right in (0.97, 0.92))
     difference = paired(labels, np.eye(10)[one], np.eye(10)[other])
-    return render_comparison([images(), other_images()], [difference])
+    return render_comparison([private(), other_images()], [difference])
 
 
 if __name__ == "__main__":

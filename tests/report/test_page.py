@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.report import samples
-from tfapp.report import render, render_comparison
+from tfapp.report import render, render_comparison, words
 
 pytestmark = pytest.mark.moderate
 
@@ -200,3 +200,33 @@ def test_a_comparison_shows_differences_of_scores_and_plans():
 
 def test_runs_of_the_same_name_are_told_apart():
     assert "x (2)" in render_comparison([{"recipe": "x"}, {"recipe": "x"}])
+
+
+def test_a_private_run_shows_what_it_gave_away_and_what_is_not_covered():
+    told = " ".join(Page(render(samples.private())).text)
+    assert "ε 1.14 at δ = 1e-05 (PLD, poisson; σ 1.1, q 0.004267, 3,515 steps)" in told
+    assert "What is not covered" in told and "validation and the test part are released without noise" in told
+    assert "RDP, Poisson, add or remove one" in told and "ε at δ = 1e-08, PLD" in told
+    assert "What was spent by when" in told
+
+
+def test_a_measured_bound_stands_beside_the_proved_one():
+    canaries = {"epsilon": 0.31, "upper": 1.134, "delta": 1e-5, "right": 70, "guesses": 100, "canaries": 1000}
+    page = Page(render({**samples.private(), "audit": {"canaries": canaries}}))
+    assert "ε is at least 0.31" in " ".join(page.text) and "at most 1.134 is proved" in " ".join(page.text)
+
+
+def test_the_winner_of_a_private_search_shows_what_the_whole_search_gave_away():
+    report = samples.private()
+    whole = {"runs": 12, "delta": 1e-5, "accountant": "pld", "epsilon": {"pld": 4.2, "rdp": 4.9}}
+    report["privacy"]["search"] = whole
+    told = " ".join(Page(render(report)).text)
+    assert "ε 4.2 at δ = 1e-05 of the search, as it looked at 12 private trainings" in told
+    assert words.spent(report["privacy"]) == 4.2
+
+
+def test_a_run_with_a_known_key_is_not_called_private():
+    report = samples.private()
+    report["privacy"]["key"] = {"source": "fixed", "insecure": True}
+    assert "not private, as its key is known" in " ".join(Page(render(report)).text)
+    assert words.spent(report["privacy"]) is None

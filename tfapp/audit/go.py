@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed, GateFailed, Missing, Refused
 from tfapp.features.audit import Audit
 from tfapp.plan import Plan
+from tfapp.private import accounting, ledger
+from tfapp.private.ledger import Ledger
 from tfapp.recipe import Recipe
 from tfapp.report import figures
 from tfapp.run import Run, write_text, writing
@@ -48,7 +51,7 @@ class Subject:
     """The run that is audited, with its recipe, its data, and what is proved of it.
 
     Attributes:
-      call: its exported model. ledger: its privacy.json, {} where it was not trained privately. delta: the ledger's, or
+      call: its exported model. ledger: its privacy.json, None where it was not trained privately. delta: the ledger's, or
       the largest power of ten below 1 / n.
     """
 
@@ -58,7 +61,7 @@ class Subject:
     plan: Plan
     data: Data
     call: Any
-    ledger: Mapping[str, Any]
+    ledger: Ledger | None
     delta: float
 
     def answers(self, examples: Examples, call: Any = None) -> np.ndarray:
@@ -110,17 +113,9 @@ def opened(run: Run) -> Subject:
     with recipes.at_work(module):
         data = features.data(plan, module)
     _check_data(run, data)
-    ledger = run.read("privacy.json")
-    delta = float(ledger.get("delta") or below(len(data.train)))
-    return Subject(run, recipe, module, plan, data, export.load(run.folder), ledger, delta)
-
-
-def below(n: int) -> float:
-    """The largest power of ten below 1 / n: what δ is where nobody says."""
-    delta = 1.0
-    while delta * n >= 1:
-        delta /= 10
-    return float(f"{delta:.0e}")
+    proved = ledger.read(run.folder)
+    delta = proved.delta if proved else accounting.default_delta(len(data.train))
+    return Subject(run, recipe, module, plan, data, export.load(run.folder), proved, delta)
 
 
 def _check_data(run: Run, data: Data) -> None:
@@ -145,7 +140,7 @@ def _seen(subject: Subject) -> np.ndarray | None:
     steps = min(last_step(subject.run.folder), len(batches))
     if steps >= len(batches) and counted:
         return None
-    rows = np.unique(np.concatenate([batches.indices(step)[0].numpy() for step in range(steps)]))
+    rows = np.unique(np.concatenate([batches.seen(step) for step in range(steps)]))
     return rows if data.train.weights is None else rows[data.train.weights[rows] > 0]
 
 
@@ -244,31 +239,41 @@ def _bounded(subject: Subject, asked: Asked, one: Training) -> dict[str, Any]:
     # What the audited run, which knows nothing of the coins, says of the same rows tells how hard each is: that helps
     # where little is learnt by heart.
     scores = {"answer": said, "gain": said - subject.statistic(false)}
-    ledger = one.run.read("privacy.json")
-    _check_same(subject, one, ledger)
+    proved = ledger.read(one.run.folder)
+    _check_same(subject, one, proved)
     return {
         "canaries": asked.canaries,
         "included": int(drawn.included.sum()),
         "delta": subject.delta,
         **bound.from_canaries(scores, drawn.included, subject.delta),
-        "upper": ledger.get("epsilon"),
+        "upper": _upper(proved),
         "run": str(one.run.folder),
     }
 
 
-def _check_same(subject: Subject, one: Training, ledger: Mapping[str, Any]) -> None:
+def _upper(proved: Ledger | None) -> float | None:
+    """ε that no attack on a training can exceed; None where none is proved.
+
+    The least that is proved by any accountant. A known key proves as much to who does not use it, as these attacks do not.
+    """
+    least = min(proved.epsilon.values()) if proved else math.inf
+    return least if math.isfinite(least) else None
+
+
+def _check_same(subject: Subject, one: Training, proved: Ledger | None) -> None:
     """Make sure that the run with canaries is private in the way in which the audited one is."""
-    for key in ("noise_multiplier", "sampling", "sampling_rate", "delta", "planned_steps"):
-        if subject.ledger.get(key) != ledger.get(key):
+    for key in ("noise_multiplier", "sampling", "q", "delta", "planned_steps", "clip_norm", "clip_quantile"):
+        own, other = (getattr(held, key, None) for held in (subject.ledger, proved))
+        if own != other:
             raise Failed(
                 f"the run with canaries, {one.run.folder}, is not private as {subject.run.folder} is: "
-                f"{key} {subject.ledger.get(key)} → {ledger.get(key)}\nthis is a defect: please report it"
+                f"{key} {own} → {other}\nthis is a defect: please report it"
             )
 
 
 def _proved(subject: Subject) -> dict[str, Any] | None:
-    ledger = subject.ledger
-    return {key: ledger.get(key) for key in ("epsilon", "delta", "insecure_key")} if ledger else None
+    proved = subject.ledger
+    return {"epsilon": _upper(proved), "delta": proved.delta, "insecure_key": proved.insecure} if proved else None
 
 
 def _published(subject: Subject, found: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Diverged(keras.callbacks.Callback):
 
     def _stop(self, loss: float, steps: range) -> None:
         examples = self._batches.examples
-        seen = np.unique(np.concatenate([self._batches.indices(step - 1)[0].numpy() for step in steps]))
+        seen = np.unique(np.concatenate([self._batches.seen(step - 1) for step in steps]))
         broken = [examples.name(index) for index in seen if not _finite(examples, index)]
         write_text(
             self._path,

@@ -25,16 +25,17 @@ class Progress(keras.callbacks.Callback):
       epochs: planned epochs. total: planned steps.
       log: a file that gets a line an epoch, whatever the terminal.
       show: whether this worker speaks on the terminal.
+      training: whether the numbers of the training part are told beside those of validation.
     """
 
     _supports_tf_logs = True
 
-    def __init__(self, epochs: int, total: int, log: Path, show: bool = True):
+    def __init__(self, epochs: int, total: int, log: Path, show: bool = True, training: bool = True):
         super().__init__()
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
         self._last = ""
-        self._epochs, self._total, self._log, self._show = epochs, total, log, show
+        self._epochs, self._total, self._log, self._show, self._training = epochs, total, log, show, training
         self._epoch = self._start = self._step = 0
         self._began = self._shown = 0.0
 
@@ -89,7 +90,8 @@ class Progress(keras.callbacks.Callback):
         done = self._step - self._start
         pace = f"{done / seconds:,.0f} steps/s" if done and seconds else "first step"
         left = f"{_clock((self._total - self._step) * seconds / done)} left" if done else ""
-        numbers = "  ".join(f"{name} {float(value):.4g}" for name, value in (logs or {}).items())
+        told = {name: value for name, value in (logs or {}).items() if self._training or name.startswith("val_")}
+        numbers = "  ".join(f"{name} {float(value):.4g}" for name, value in told.items())
         return "  ".join(part for part in (f"epoch {self._epoch + 1}/{self._epochs}", pace, left, numbers) if part)
 
 

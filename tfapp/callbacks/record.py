@@ -19,14 +19,15 @@ class Record(keras.callbacks.Callback):
 
     Args:
       folder: the run directory; None on workers that write nothing.
+      training: whether the numbers of the training part are written beside those of validation.
     """
 
     _supports_tf_logs = True
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None, training: bool = True):
         super().__init__()
         self.rows: list[dict[str, float]] = []
-        self._folder = folder
+        self._folder, self._training = folder, training
         self._began = 0.0
         self._spent = 0.0
         self._writers: dict[str, Any] = {}
@@ -35,7 +36,7 @@ class Record(keras.callbacks.Callback):
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        numbers = {name: float(value) for name, value in (logs or {}).items() if self._training or name[:4] == "val_"}
         rate = keras.backend.get_value(self.model.optimizer.learning_rate)
         seconds = self._spent + time.perf_counter() - self._began
         self._began = self._spent = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ def command(words, files, steps, workers, kills, seed, keep, as_json) -> None:
     """
     asked = ["train", *words, *(word for path in files for word in ("-c", path))]
     asked += ["--steps", str(steps)] if steps else []
+    _, _, plan, _ = asking.ask(words, files, None, steps)
+    if plan.private and not plan.private.insecure_key:
+        # Each run draws its own noise; these two are to draw the same.
+        asked.append(f"private.insecure_key={secrets.token_hex(8)}")
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         if any(keep.iterdir()):

@@ -10,6 +10,9 @@ m is the example's own weight (0 for filling). w is m times the class weight, sc
 over batch_size rows is the mean over the real ones, on any replica's share of the batch: over the step's
 real rows in training; in evaluation over the epoch's, so that the mean of the steps' losses is exact.
 Beside the two travels what a feature of the training needs to know of each row.
+
+Where a `Choice` decides which examples a step sees, their number is the step's own: each replica has an equal part of them
+in its first rows, filled up with rows of weight 0, and "row" (int64 [b]) tells each row's number among all of the step.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -31,13 +34,27 @@ from tfapp.runtime import Machine
 ENDLESS = 2**60
 
 
+class Choice(Protocol):
+    """Decides which examples a step sees, in the place of the order of an epoch.
+
+    Attributes:
+      rows: the most that it chooses.
+    """
+
+    @property
+    def rows(self) -> int: ...
+
+    def __call__(self, step: Any) -> tuple[Any, Any]:
+        """(indices int64 [rows] of which the first are chosen, how many these are int64 scalar), of a step's number int64."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """Examples in the order and the portions in which a run sees them.
 
     Attributes:
       examples: what is batched.
-      batch_size: rows of the global batch, over all replicas.
+      batch_size: rows of the global batch, over all replicas; with a choice: as many as it chooses on average.
       seed: of the order and the augmentation.
       shuffle: a new order each epoch; False keeps the examples' own order.
       augment: (features of one example, seed int32[2]) -> features, or None.
@@ -47,6 +64,7 @@ class Batches:
       exact_mean: scale the loss for evaluation (see the module's head).
       beside: arrays of shape [n, ...] in any nesting whose rows travel in the batch's weights, or None.
       raw: the features as they are before `transform`, augmented, travel there too, as "raw".
+      choice: which examples a step sees, or None: each once an epoch.
     """
 
     examples: Examples
@@ -59,10 +77,16 @@ class Batches:
     exact_mean: bool = False
     beside: Mapping[str, Any] | None = None
     raw: bool = False
+    choice: Choice | None = None
 
     def __len__(self) -> int:
         """Steps in an epoch."""
         return math.ceil(len(self.examples) / self.batch_size)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the global batch, filling included."""
+        return self.choice.rows if self.choice else self.batch_size
 
     def indices(self, step: Any, first: Any = 0, rows: int | None = None) -> tuple[Any, Any]:
         """Which examples a step sees.
@@ -89,6 +113,14 @@ class Batches:
             places = tf.raw_ops.RandomIndexShuffle(index=places, seed=seed, max_index=last, rounds=16)
         return places, real
 
+    def seen(self, step: int) -> np.ndarray:
+        """Which examples a step sees, filling left out: int64 [at most `rows`]."""
+        if self.choice:
+            chosen, count = self.choice(tf.constant(step, tf.int64))
+            return chosen.numpy()[: int(count)]
+        indices, real = self.indices(step)
+        return indices.numpy()[real.numpy()]
+
     def dataset(self, start: int = 0, replicas: int = 1, offset: int = 0, of: int | None = None) -> Any:
         """All steps from `start` on, without end, as a tf.data.Dataset for one worker.
 
@@ -99,17 +131,17 @@ class Batches:
           of: replicas over all workers.
         """
         of = of or replicas
-        rows = self.batch_size // of
+        rows = -(-self.rows // of)
         turns = tf.data.Dataset.range(start * replicas, ENDLESS)
         if self._by_example:
-            dataset = turns.map(lambda turn: self._rows(turn, replicas, offset, rows)).unbatch()
+            dataset = turns.map(lambda turn: self._rows(turn, replicas, offset, of)).unbatch()
             dataset = dataset.map(self._one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             dataset = dataset.batch(rows, drop_remainder=True)
             if self.transform or self.raw:
                 dataset = dataset.map(self._finished, num_parallel_calls=2)
         else:
             dataset = turns.map(
-                lambda turn: self._batch(*self._rows(turn, replicas, offset, rows).values()),
+                lambda turn: self._batch(**self._rows(turn, replicas, offset, of)),
                 num_parallel_calls=2,
                 deterministic=True,
             )
@@ -158,15 +190,24 @@ class Batches:
             held["beside"] = _tensors(self.beside or {})
         return held
 
-    def _rows(self, turn: Any, replicas: int, offset: int, rows: int) -> dict[str, Any]:
-        step, replica = turn // replicas, turn % replicas
-        first = (offset + replica) * rows
-        indices, real = self.indices(step, first, rows)
-        if self.exact_mean:
-            scale = len(self) * self.batch_size / tf.cast(len(self.examples), tf.float32)
+    def _rows(self, turn: Any, replicas: int, offset: int, of: int) -> dict[str, Any]:
+        """What is known of each row of a worker's turn before anything is gathered."""
+        step, replica, rows = turn // replicas, offset + turn % replicas, -(-self.rows // of)
+        if self.choice:
+            chosen, count = self.choice(step)
+            first, end = replica * count // of, (replica + 1) * count // of
+            number = first + tf.range(rows, dtype=tf.int64)
+            indices, real = tf.gather(chosen, tf.minimum(number, self.rows - 1)), number < end
+            scale = rows * of / tf.maximum(count, 1)
         else:
-            left = len(self.examples) - (step % len(self)) * self.batch_size
-            scale = self.batch_size / tf.minimum(left, self.batch_size)
+            first = replica * rows
+            number = first + tf.range(rows, dtype=tf.int64)
+            indices, real = self.indices(step, first, rows)
+            if self.exact_mean:
+                scale = len(self) * self.batch_size / tf.cast(len(self.examples), tf.float32)
+            else:
+                left = len(self.examples) - (step % len(self)) * self.batch_size
+                scale = self.batch_size / tf.minimum(left, self.batch_size)
         return {
             "index": indices,
             "real": tf.cast(real, tf.float32),
@@ -174,19 +215,21 @@ class Batches:
             "seed": tf.stack(
                 [
                     tf.fill([rows], tf.cast(step // len(self), tf.int32) + self.seed * 7919 % 2**30),
-                    tf.cast((step % len(self)) * self.batch_size + first, tf.int32) + tf.range(rows),
+                    tf.cast((step % len(self)) * self.rows + number, tf.int32),
                 ],
                 axis=1,
             ),
+            **({"row": number} if self.choice else {}),
         }
 
-    def _batch(self, index: Any, real: Any, scale: Any, seed: Any) -> tuple[Any, Any, Any]:
+    def _batch(self, index: Any, real: Any, scale: Any, seed: Any, row: Any = None) -> tuple[Any, Any, Any]:
         held = self._held
         features = tf.nest.map_structure(lambda column: tf.gather(column, index), held["features"])
         weights = {
             "loss": tf.gather(held["loss"], index) * real * scale,
             "metrics": tf.gather(held["metrics"], index) * real,
             **tf.nest.map_structure(lambda rows: tf.gather(rows, index), held["beside"]),
+            **({"row": row} if self.choice else {}),
         }
         batch = features, tf.gather(held["labels"], index), weights
         return batch if self._by_example else self._finished(*batch)
@@ -198,7 +241,7 @@ class Batches:
         return self.transform(features) if self.transform else features, labels, weights
 
     def _one(self, row: dict[str, Any]) -> tuple[Any, Any, Any]:
-        features, label, weights = self._batch(*row.values())
+        features, label, weights = self._batch(**row)
         if self.examples.load is not None:
             features = self.examples.load(features)
         if self.augment is not None:

@@ -15,6 +15,7 @@ from tfapp.features.audit import Audit
 from tfapp.features.average import Average
 from tfapp.features.cluster import Cluster
 from tfapp.features.distill import Distill
+from tfapp.features.private import Private
 from tfapp.features.prune import Prune
 from tfapp.features.quantize import Quantize
 from tfapp.features.regularize import Regularize
@@ -31,6 +32,7 @@ class Features(Settings):
     """Every feature, in the order in which they are applied; none is on unless its section is given."""
 
     start: Start | None = Field(None, description="go on from another run's weights")
+    private: Private | None = Field(None, description="differential privacy of the training examples (DP-SGD)")
     quantize: Quantize | None = Field(None, description="quantisation-aware training, 8 bits")
     prune: Prune | None = Field(None, description="zeros in place of the smallest weights")
     cluster: Cluster | None = Field(None, description="few values for many weights")

@@ -18,6 +18,7 @@ All of it is made from `report.json` alone, so that it can be made again at any 
     model         {parameters, trainable, layers: [{name, type, output, parameters}]}
     sizes         format → `evaluate.latency.size`: {bytes, gzip_bytes}
     latency       format → `evaluate.latency.measure`: {batch size: {p50_ms, p95_ms, mean_ms, examples_per_second}}
+    privacy       `private.ledger.told`, and of a search's winner `search`: `private.ledger.together`
     audit         `audit.go.audit`: attacks, by_class, canaries, proved
     profile       {steps, workers: [{step_ms, collective_ms, lost_ms, collectives}]}: where the time of a step went
     plan          the plan as nested dicts

@@ -112,7 +112,8 @@ def _legend(axes: Axes, columns: int = 3) -> None:
 
 def main_metric(history: Sequence[Mapping[str, Any]]) -> str | None:
     """The metric to follow beside the loss: accuracy, or the first that is measured on the validation part too."""
-    names = [key for key in (history[-1] if history else {}) if not key.startswith("val_") and key != "loss"]
+    last = [key.removeprefix("val_") for key in (history[-1] if history else {})]
+    names = [key for key in dict.fromkeys(last) if key != "loss"]
     followed = [key for key in names if any(f"val_{key}" in epoch for epoch in history)]
     return next((key for key in ("accuracy", *followed) if key in names), None)
 
@@ -125,7 +126,11 @@ def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], 
 def learning_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[Plot]:
     """Loss, and the main metric if there is one, of every epoch."""
     keys = ["loss"] + ([metric] if (metric := main_metric(history)) else [])
-    return [_learning_curve(history, key, best_epoch) for key in keys if _series(history, key)[0]]
+    return [
+        _learning_curve(history, key, best_epoch)
+        for key in keys
+        if any(_series(history, part)[0] for part in (key, f"val_{key}"))
+    ]
 
 
 def _learning_curve(history: Sequence[Mapping[str, Any]], key: str, best_epoch: int | None) -> Plot:
@@ -378,6 +383,21 @@ def attacks(found: Mapping[str, Any]) -> Plot:
 
     caption = "With the area under each. Left of the first false alarm the curves are at the edge."
     return Plot("Who was trained on", draw("attacks", "ROC curves of the attacks", paint, (4.7, 4.4)), caption)
+
+
+def spent(curve: Sequence[Sequence[Any]], delta: float) -> Plot:
+    """What a private run gave away by when, of (step, ε); where there is no ε the line ends."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        known = [(step, epsilon) for step, epsilon in curve if is_number(epsilon)]
+        axes.plot([0, *(step for step, _ in known)], [0, *(epsilon for _, epsilon in known)], color=ACCENT)
+        axes.set(xlabel="step", ylabel=f"ε at δ = {delta:g}", ylim=(0, None), xlim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+    caption = "Every step spends a little; fewer steps, or smaller batches, spend less."
+    return Plot("What was spent by when", draw("spent", "ε over the steps of the run", paint), caption)
 
 
 def alone(svg: str) -> str:

@@ -53,6 +53,10 @@ def _cards(report: Report) -> list[dict[str, str]]:
         trainable = model.get("trainable")
         note = "all trainable" if trainable == model["parameters"] else f"{words.count(trainable)} trainable"
         cards.append(_card("Parameters", words.count(model["parameters"]), note if trainable is not None else ""))
+    if private := report.get("privacy"):
+        known = words.spent(private)
+        value = f"ε {words.epsilon(known)}" if known is not None else "none"
+        cards.append(_card("Privacy", value, f"at δ = {(private.get('search') or private)['delta']:g}"))
     if words.is_number(report.get("seconds")):
         epochs = len(report.get("history") or [])
         best = report.get("best_epoch")
@@ -130,7 +134,7 @@ def _cost_rows(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
     cards = [{card["label"]: card["value"] for card in _cards(report)} for report in reports]
     labels = [
         label
-        for label in ("Calibration error", "Size", "Latency", "Parameters", "Time")
+        for label in ("Calibration error", "Size", "Latency", "Parameters", "Privacy", "Time")
         if any(label in c for c in cards)
     ]
     return [(label, [card.get(label, "–") for card in cards]) for label in labels]

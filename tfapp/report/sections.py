@@ -45,6 +45,7 @@ SHOWN = frozenset(
         "sizes",
         "latency",
         "compression",
+        "privacy",
         "audit",
         "profile",
         "plan",
@@ -245,6 +246,22 @@ def _compression(report: Report) -> Section | None:
     return Section("compression", "Compression", fill("compression.html", values))
 
 
+def _privacy(report: Report) -> Section | None:
+    privacy = report.get("privacy") or {}
+    if not privacy:
+        return None
+    canaries = (report.get("audit") or {}).get("canaries")
+    values = {
+        "privacy": {**privacy, "insecure": words.insecure(privacy)},
+        "told": words.private(privacy),
+        "measured": words.bounded(canaries) if canaries else "",
+        "plot": figures.spent(privacy["curve"], privacy["delta"]) if privacy.get("curve") else None,
+        "rows": words.ledger_rows(privacy),
+        "readings": [(said, words.epsilon(value)) for said, value in privacy.get("readings") or []],
+    }
+    return Section("privacy", "Privacy", fill("privacy.html", values))
+
+
 def _audit(report: Report) -> Section | None:
     audit = report.get("audit") or {}
     if not audit.get("attacks"):
@@ -339,6 +356,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     _artefacts,
     _cost,
     _compression,
+    _privacy,
     _audit,
     _profile,
     _data,

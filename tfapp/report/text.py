@@ -19,6 +19,7 @@ def lines(report: Report, page: str | Path | None = None) -> list[str]:
         str(headline) if headline else "not measured on unseen examples",
         " · ".join(_quality(report)),
         " · ".join(_cost(report)),
+        f"private: {words.private(report['privacy'])}" if report.get("privacy") else "",
         words.synchronisation(report["profile"]) if report.get("profile") else "",
         f"report {page}" if page else "",
     ]

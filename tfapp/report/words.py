@@ -235,6 +235,86 @@ ATTACKS = {
 }
 
 
+def epsilon(value: Any) -> str:
+    """An ε as it is told: to three digits, rounded up; ∞ where there is none."""
+    from tfapp.private import ledger
+
+    return ledger.said(value if is_number(value) else float("inf"))
+
+
+def insecure(privacy: Report) -> bool:
+    """Whether a private run's key is known, so that nothing is private."""
+    return bool((privacy.get("key") or {}).get("insecure"))
+
+
+def spent(privacy: Report) -> float | None:
+    """ε of a private run by its own accountant, or of the whole search that it won; None where there is none."""
+    told = privacy.get("search") or privacy
+    value = told["epsilon"].get(told["accountant"])
+    return value if is_number(value) and not insecure(privacy) else None
+
+
+def private(privacy: Report) -> str:
+    """What a private run gave away at most, in a line; of a search's winner what all trials gave away."""
+    noise = f"σ {privacy['noise_multiplier']:.4g}, q {privacy['sampling_rate']:.4g}, {count(privacy['steps'])} steps"
+    own = privacy["epsilon"].get(privacy["accountant"])
+    alone = f"ε {epsilon(own)} at δ = {privacy['delta']:g} ({privacy['accountant'].upper()}, {privacy['sampling']}; {noise})"
+    if insecure(privacy):
+        return f"not private, as its key is known; with a secret key it would be {alone}"
+    if search := privacy.get("search"):
+        whole = epsilon(search["epsilon"].get(search["accountant"]))
+        return (
+            f"ε {whole} at δ = {search['delta']:g} of the search, as it looked at {count(search['runs'])} private trainings; "
+            f"this one alone has {alone}"
+        )
+    return alone
+
+
+def of_search(privacy: Report) -> str:
+    """What all trainings of a private search gave away, in a line."""
+    if privacy.get("insecure"):
+        return f"none: of {count(privacy['runs'])} trainings one had a key that is known"
+    whole, one = epsilon(privacy["epsilon"].get(privacy["accountant"])), epsilon(privacy["largest"])
+    return (
+        f"ε {whole} at δ = {privacy['delta']:g} ({str(privacy['accountant']).upper()}), of {count(privacy['runs'])} private "
+        f"trainings and {count(privacy['steps'])} steps together; one alone has up to {one}"
+    )
+
+
+def ledger_rows(privacy: Report) -> list[tuple[str, str]]:
+    """A ledger's numbers, a row each."""
+    delta, count_noise = f"{privacy['delta']:g}", privacy.get("count_noise")
+    found = [(f"ε at δ = {delta}, {by.upper()}", epsilon(value)) for by, value in privacy["epsilon"].items()]
+    if search := privacy.get("search"):
+        of_search = search["epsilon"].get(search["accountant"])
+        found.insert(0, (f"ε at δ = {search['delta']:g} of all {count(search['runs'])} trainings", epsilon(of_search)))
+    planned = privacy["planned_epsilon"].get(privacy["accountant"])
+    found += [
+        (f"ε at δ = {small:g}, {privacy['accountant'].upper()}", epsilon(value)) for small, value in privacy["at"]
+    ]
+    found += [
+        ("ε planned", epsilon(planned)),
+        ("Noise multiplier σ", f"{privacy['noise_multiplier']:.4g}"),
+        ("Sampling rate q", f"{privacy['sampling_rate']:.4g}"),
+        ("Steps taken", f"{count(privacy['steps'])} of {count(privacy['planned_steps'])}"),
+        ("Training examples", count(privacy["examples"])),
+        ("Batch", count(privacy["batch_size"])),
+    ]
+    if privacy.get("clip_quantile") is not None:
+        found.append(
+            ("Clipping norm C", f"adaptive, quantile {privacy['clip_quantile']:g}, from {privacy['clip_norm']:g}")
+        )
+        found.append(("σ on gradient, on count", f"{privacy['gradient_noise']:.4g}, {count_noise:.4g}"))
+    else:
+        found.append(("Clipping norm C", f"{privacy['clip_norm']:g}"))
+    if privacy.get("capacity"):
+        found.append(("Places of a batch", count(privacy["capacity"])))
+        found.append(("of δ for overflow", f"{privacy['overflow']:.2g}"))
+    if privacy.get("parents"):
+        found.append(("Earlier private runs in every ε", count(len(privacy["parents"]))))
+    return found
+
+
 def strongest(audit: Report) -> tuple[str, Mapping[str, Any]]:
     """The attack with the largest area under its ROC curve."""
     return max(audit["attacks"].items(), key=lambda item: item[1]["auc"]["value"])

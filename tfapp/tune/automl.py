@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfapp import run as runs
+from tfapp.errors import Refused
 from tfapp.launch.places import Ssh, here
 from tfapp.plan import Plan
 from tfapp.run import Run
@@ -37,8 +38,13 @@ def auto(search: Search, folder: Path, seconds: float, say: Callable[[str], None
       folder: opened by `search.begin` and held.
 
     Raises:
-      Expected: the plan cannot be trained at all.
+      Refused: the recipe is trained privately. Expected: the plan cannot be trained at all.
     """
+    if getattr(search.plan({}), "private", None) is not None:
+        raise Refused(
+            "tfapp auto joins several trainings, some of them on validation examples too, and keeps no ledger of them all\n"
+            "search with tfapp tune, which does"
+        )
     began = time.monotonic()
     end = began + seconds - min(KEPT, seconds / 3)
     with Workers(here(1), folder / "logs", Ssh()) as workers:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tfapp.launch.places import Place, Ssh
+from tfapp.report import words
 from tfapp.runtime import import_tensorflow
-from tfapp.tune import drive, objective, outcome, table
+from tfapp.tune import drive, objective, outcome, privacy, table
 from tfapp.tune.drive import Limits, Task
 from tfapp.tune.search import Search
 from tfapp.tune.state import State
@@ -55,6 +56,7 @@ def search(
         with table.Screen(limits) as screen:
             whole = drive.search(state, workers, limits, Recorder(state, screen).show)
         outcome.write_tables(state)
+        privacy.write(folder)
         if not whole:
             say("the time is up: running trials have checkpoints, and the same command goes on with them")
         winner, report = outcome.ship(state, workers)
@@ -62,7 +64,7 @@ def search(
     from tfapp.tune import page
 
     page.write(state, found)
-    return found, report
+    return found, privacy.told(folder / outcome.BEST, report, found.get("privacy"))
 
 
 class Recorder:
@@ -94,6 +96,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         f"validation  {validation}",
         *([f"luck        {found['luck']['words']}"] if found["luck"] else []),
         *([f"pareto      trials {', '.join(map(str, found['pareto']))}"] if found["pareto"] else []),
+        *([f"privacy     {words.of_search(found['privacy'])}"] if found.get("privacy") else []),
         *([f"test        looked at {looks} times, by the winner of each time the search went on"] if looks > 1 else []),
         f"settings    {found['folder']}{os.sep}best.yaml",
         f"page        {found['folder']}{os.sep}report.html",

@@ -10,8 +10,9 @@ from typing import Any
 from tfapp import run as runs
 from tfapp.errors import Failed
 from tfapp.plan import Plan
+from tfapp.private import ledger
 from tfapp.run import Run, write_text, writing_folder
-from tfapp.tune import noise, objective
+from tfapp.tune import noise, objective, privacy
 from tfapp.tune.drive import run_folder
 from tfapp.tune.search import FILE
 from tfapp.tune.state import State, Trial
@@ -113,6 +114,10 @@ def _as_far_as(plan: Plan, run: Run) -> Plan:
     if not there:
         return plan
     cut = plan.model_copy(update={"fit": plan.fit.model_copy(update={"steps": there[0]})})
+    if plan.private and (held := ledger.read(run.folder)):
+        # For fewer steps another noise would be found than these steps had.
+        noise = {"epsilon": None, "noise_multiplier": held.noise_multiplier}
+        cut = cut.model_copy(update={"private": plan.private.model_copy(update=noise)})
     write_text(run.file("plan.yaml"), cut.to_yaml())
     return cut
 
@@ -162,6 +167,8 @@ def summary(state: State, winner: Trial, report: dict[str, Any]) -> dict[str, An
         "pareto": [int(id) for id in front_of(state)],
         "test_looks": len(state.shipped),
     }
+    if spent := privacy.write(state.folder):
+        found["privacy"] = spent
     held = Run(state.folder)
     held.write(FILE, {**held.read(FILE), "found": found, "finished": runs.now()})
     return found

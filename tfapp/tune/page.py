@@ -38,6 +38,7 @@ def write(state: State, found: Mapping[str, Any]) -> None:
         "trials": len(state.trials),
         "lost": [line(state, trial) for trial in state.ended() if trial.status in ("failed", "diverged")][:20],
         "identity": search.identity(),
+        "private": words.of_search(found["privacy"]) if found.get("privacy") else "",
     }
     write_text(state.folder / "report.html", str(fill("search.html", values)))
 

@@ -218,6 +218,11 @@ def ask(
 
 
 def _check_folds(search: Search) -> None:
+    if search.plan({}).private:
+        raise Refused(
+            f"--folds {search.folds} on a private training: each example is validation data of one fold, whose score has no "
+            "noise\nuse --repeat, which trains with several seeds"
+        )
     split = search.module.Config.model_fields.get("split")
     if split is None or split.annotation is not Split:
         raise Refused(
