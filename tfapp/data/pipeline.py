@@ -162,7 +162,7 @@ class Batches:
 
     def gathered(self, step: Any) -> Any:
         """The batch of a step (int64 scalar) of one replica, where `bytes_held` is known."""
-        return self._batch(**self._rows(step, 1, 0, self.batch_size))
+        return self._batch(**self._rows(step, 1, 0, 1))
 
     @property
     def bytes_held(self) -> int | None:
