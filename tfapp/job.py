@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.engine import compile_utils
 
-from tfapp import accumulate, batch_size, batch_statistics, late_metrics, recompute, tasks
+from tfapp import accumulate, batch_size, batch_statistics, fused, late_metrics, recompute, tasks
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Expected, Failed, Refused, Usage, nearest
@@ -144,7 +144,15 @@ def count_each_example_once(model: keras.Model) -> None:
 
 def forget_training(model: keras.Model) -> keras.Model:
     """Take off a trained model what only training needs, and what would be saved with it (Adam's slots are twice its size)."""
-    for bound in ("compute_loss", "compute_metrics", "train_step", *late_metrics.BOUND):
+    own = (
+        "compute_loss",
+        "compute_metrics",
+        "get_metrics_result",
+        "train_step",
+        "make_train_function",
+        "make_test_function",
+    )
+    for bound in own:
         model.__dict__.pop(bound, None)
     recompute.forget(model)
     model.optimizer = model.compiled_loss = model.compiled_metrics = None
@@ -162,7 +170,11 @@ def on_one_device(model: keras.Model) -> keras.Model:
 
 
 def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
-    bind: list[Callable[[keras.Model], None]] = [count_each_example_once, clip_whole_gradients]
+    bind: list[Callable[[keras.Model], None]] = [
+        count_each_example_once,
+        *([fused.install] if fit.fused else []),
+        clip_whole_gradients,
+    ]
     if replicas > 1:
         bind += [late_metrics.install, partial(batch_statistics.share, replicas=replicas)]
     if fit.accumulate > 1:

@@ -9,9 +9,6 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-# What is bound to a model, and must be taken off again.
-BOUND = ("get_metrics_result", "make_train_function", "make_test_function")
-
 
 def install(model: keras.Model) -> None:
     """Let each replica of a compiled model keep its own sums, which are added up once for each return to Python.

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_size, features, identical, stateless, worth
+from tfapp import batch_size, features, gathered, identical, stateless, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
 from tfapp import watch as watches
@@ -72,6 +72,7 @@ def train(
             job = features.apply(plan, jobs.of(plan, recipe, data, machine, run.folder))
         if machine.chief:
             jobs.announce(job, say)
+            say(gathered.line(job))
         with readable(data):
             trained = fit(job, run, say, watch, profile)
             identical.check(trained.model, machine, run.log(machine))
@@ -121,12 +122,13 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         best.set_model(model)
         best.on_train_end()
     else:
+        training, validation = gathered.install(model, job.train, job.validation, machine, start, plan.fit.gather)
         try:
             model.fit(
-                job.train.distributed(machine, start),
+                training,
                 epochs=plan.fit.epochs,
                 steps_per_epoch=len(job.train),
-                validation_data=job.validation.distributed(machine) if job.validation else None,
+                validation_data=validation,
                 validation_steps=len(job.validation) if job.validation else None,
                 callbacks=callbacks,
                 verbose=0,

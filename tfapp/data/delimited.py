@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tfapp.data.examples import Dropped
 from tfapp.errors import Missing, Usage
@@ -45,6 +46,47 @@ def rows(path: Path, delimiter: str = "auto") -> Iterator[Row]:
         raise Missing(f"{path}, line {line}: {error}\na quote that is never closed does this") from None
     except OSError as error:
         raise Missing(f"cannot read {path}: {error.strerror}") from None
+
+
+def columns(path: Path, width: int, delimiter: str = "auto") -> list[Any] | None:
+    """The cells of a simple file as `rows` would give them, by Arrow, which reads ten times as fast.
+
+    Simple: no quotes, no blank line, no carriage return but at the end of a line, and as many cells in each line.
+
+    Args:
+      width: of the header, which is the first line.
+
+    Returns:
+      A pyarrow.ChunkedArray of strings for each column, or None where the file is not simple, or not readable at all.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv as arrow
+
+    separator = _separator(path, delimiter)
+    lines, last = 0, b""
+    try:
+        with path.open("rb") as file:
+            if file.read(5).removeprefix(b"\xef\xbb\xbf").startswith((b"\r", b"\n")):
+                return None
+            file.seek(0)
+            while block := file.read(2**24):
+                if b'"' in block or b"\0" in block or block.count(b"\r") != block.count(b"\r\n"):
+                    return None
+                lines, last = lines + block.count(b"\n"), block[-1:]
+        names = [str(number) for number in range(width)]
+        table = arrow.read_csv(
+            path,
+            arrow.ReadOptions(column_names=names, skip_rows=1, use_threads=False),
+            arrow.ParseOptions(delimiter=separator, quote_char=False),
+            arrow.ConvertOptions(column_types={name: pa.string() for name in names}),
+        )
+    except (pa.ArrowException, OSError):
+        return None
+    # The lines must be countable: every message names one.
+    if len(table) + 1 != lines + (last != b"\n"):
+        return None
+    return [pc.utf8_trim_whitespace(table[name]) for name in names]
 
 
 def header(path: Path, stream: Iterator[Row]) -> list[str]:

@@ -162,6 +162,17 @@ class Batches:
 
         return machine.strategy.distribute_datasets_from_function(share)
 
+    def gathered(self, step: Any) -> Any:
+        """The batch of a step (int64 scalar) of one replica, where `bytes_held` is known."""
+        return self._batch(**self._rows(step, 1, 0, 1))
+
+    @property
+    def bytes_held(self) -> int | None:
+        """Bytes of the examples as batches take them; None where a batch is more than rows taken from memory."""
+        if self._by_example or self.transform is not None:
+            return None
+        return sum(column.dtype.size * math.prod(column.shape) for column in tf.nest.flatten(self._held))
+
     @property
     def _by_example(self) -> bool:
         return self.augment is not None or self.examples.load is not None

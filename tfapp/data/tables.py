@@ -241,17 +241,21 @@ def _table(paths: Paths, missing: Sequence[str], delimiter: str) -> _Table:
 def _delimited(path: Path, label: str, delimiter: str) -> _Table:
     stream = delimited.rows(path, delimiter)
     names = delimited.header(path, stream)
+    simple = delimited.columns(path, len(names), delimiter)
+    if simple is not None:
+        lines = np.array([f"{label}:{line}" for line in range(2, len(simple[0]) + 2)], dtype=object)
+        return _Table(dict(zip(names, simple, strict=True)), lines)
     dropped: list[Dropped] = []
-    lines: list[np.ndarray] = []
+    numbers: list[np.ndarray] = []
     chunks: list[list[pa.Array]] = []
     good = delimited.whole(stream, len(names), label, dropped)
     while chunk := list(islice(good, CHUNK)):
-        lines.append(np.array([f"{label}:{line}" for line, _ in chunk], dtype=object))
+        numbers.append(np.array([f"{label}:{line}" for line, _ in chunk], dtype=object))
         chunks.append([pa.array(cells, pa.string()) for cells in zip(*(cells for _, cells in chunk), strict=True)])
     columns = {
         name: pa.chunked_array([chunk[number] for chunk in chunks], pa.string()) for number, name in enumerate(names)
     }
-    return _Table(columns, np.concatenate([np.empty(0, object), *lines]), tuple(dropped))
+    return _Table(columns, np.concatenate([np.empty(0, object), *numbers]), tuple(dropped))
 
 
 def _parquet(path: Path, label: str) -> _Table:

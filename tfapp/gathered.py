@@ -1,0 +1,96 @@
+"""Batches gathered inside the training function, where a step is so short that handing over its batch is much of it.
+
+A dataset's iterator, its queue and the change of threads take about 60 µs a step on a CPU, as long as all of a small
+model's arithmetic; the gathering alone takes a third of that. A step's number decides its batch either way.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfapp import fused
+from tfapp.data.pipeline import ENDLESS, Batches
+from tfapp.job import Job
+from tfapp.runtime import Machine
+
+# Above it the hand-over is nothing beside the step, and a queue lets the other cores gather.
+MOST_BYTES = 2**20
+
+
+def install(
+    model: keras.Model, train: Batches, validation: Batches | None, machine: Machine, start: int, wanted: str = "auto"
+) -> Any:
+    """What to give to the compiled model's `fit` as (training data, validation data).
+
+    On one CPU device, with small batches of what is in memory, the model's functions for it are ones that gather; what
+    `fit` is given then only counts. Otherwise it is the dataset, and the function Keras's own.
+
+    Args:
+      start: the step that the training goes on from.
+      wanted: auto, step (also where batches are large) or queue.
+    """
+
+    def given(batches: Batches | None, kind: str, start: int = 0) -> Any:
+        if batches is None:
+            return None
+        if not chosen(batches, machine, wanted):
+            return batches.distributed(machine, start)
+        name = f"{kind}_function"
+        function = _function(model, batches, kind, start)
+
+        def make(self: Any, force: bool = False) -> Any:
+            setattr(self, name, function)
+            return function
+
+        setattr(model, f"make_{name}", MethodType(make, model))
+        return tf.data.Dataset.range(ENDLESS)
+
+    return given(train, "train", start), given(validation, "test")
+
+
+def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> Any:
+    """As Keras makes it, and of the same name: as many steps as _steps_per_execution says, the outputs of the last."""
+    step, counter = getattr(model, f"{kind}_step"), getattr(model, f"_{kind}_counter")
+
+    def run(data: Any) -> Any:
+        outputs = step(data)
+        with tf.control_dependencies(tf.nest.flatten(outputs)):
+            counter.assign_add(1)
+        return outputs
+
+    one = tf.function(run, jit_compile=True, reduce_retracing=True) if model.jit_compile else run
+
+    def steps(iterator: Any) -> Any:
+        # Keras sets the counter to 0 when a fit, or an evaluation, begins.
+        first = start + tf.cast(counter, tf.int64)
+        for number in tf.range(model._steps_per_execution):
+            batch = batches.gathered(first + tf.cast(number, tf.int64))
+            outputs = model.distribute_strategy.run(one, args=(batch,))
+        return outputs  # noqa: F821 (there is at least one step)
+
+    steps.__name__ = f"{kind}_function"
+    return tf.function(steps, reduce_retracing=True)
+
+
+def chosen(batches: Batches, machine: Machine, wanted: str = "auto") -> bool:
+    """Whether a step gathers its own batch: where it can, and is asked to or gains by it."""
+    elsewhere = machine.replicas > 1 or any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+    size = None if wanted == "queue" or elsewhere else batches.bytes_held
+    return size is not None and (wanted == "step" or size * batches.batch_size <= MOST_BYTES * len(batches.examples))
+
+
+def line(job: Job) -> str:
+    """What was chosen to train fast, and the settings that choose otherwise."""
+    fit = job.plan.fit
+    kernel = fit.fused and fused.possible(job.optimizer)
+    steps = "as many steps as take 0.25 s" if fit.steps_per_execution == "auto" else f"{fit.steps_per_execution} steps"
+    return (
+        f"{steps} at once (fit.steps_per_execution); "
+        f"batches {'in the step' if chosen(job.train, job.machine, fit.gather) else 'by a queue'} (fit.gather); "
+        f"optimizer {'fused' if kernel else 'as Keras composes it'} (fit.fused); "
+        f"{'with' if fit.jit else 'without'} XLA (fit.jit)"
+    )
