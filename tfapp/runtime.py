@@ -35,12 +35,14 @@ class Machine:
       strategy: a tf.distribute strategy; the default strategy on one device.
       replicas: copies of the model over all workers; a step's batch is shared out among them.
       worker, workers: this process's number and how many there are. Worker 0 writes the run directory.
+      coordinator: in asynchronous training, the ClusterCoordinator that hands this process's steps out to others.
     """
 
     strategy: Any
     replicas: int
     worker: int = 0
     workers: int = 1
+    coordinator: Any = None
 
     @property
     def chief(self) -> bool:
@@ -73,6 +75,16 @@ class Machine:
         if self.workers > 1:
             self.gather(0)
 
+    def catch_up(self) -> None:
+        """Wait until every step that was handed out has been trained."""
+        if self.coordinator is not None:
+            self.coordinator.join()
+
+    @property
+    def one_device(self) -> bool:
+        """Whether the model's variables are plain ones, in this process."""
+        return self.replicas == 1 and self.coordinator is None
+
     @cached_property
     def _sum(self) -> Any:
         import tensorflow as tf
@@ -92,9 +104,10 @@ class Machine:
 class Runtime(Settings):
     """Where and how the training runs; none of it changes what is trained, but for precision and seed."""
 
-    strategy: Literal["auto", "single", "mirrored", "multiworker", "tpu"] = Field(
+    strategy: Literal["auto", "single", "mirrored", "multiworker", "tpu", "parameter_server"] = Field(
         "auto",
-        description="auto: multiworker where there are several workers, mirrored with several GPUs, else single",
+        description="auto: multiworker where there are several workers, parameter_server (asynchronous) where there are "
+        "servers too, mirrored with several GPUs, else single",
     )
     replicas: int | None = Field(
         None, ge=1, description="devices of this machine to use; without GPUs, that many parts of the CPU"
@@ -135,7 +148,7 @@ class Runtime(Settings):
         try:
             yield machine
         except Exception as error:
-            if machine.workers > 1 and _lost(error):
+            if (machine.workers > 1 or machine.coordinator) and _lost(error):
                 raise PeersLost(
                     f"worker {machine.worker} of {machine.workers} lost the others ({type(error).__name__})\n"
                     "start all workers again: they go on from the last checkpoint"
@@ -149,13 +162,17 @@ class Runtime(Settings):
         kind = self.strategy
         if kind == "auto":
             several = (self.replicas or len(gpus)) > 1
-            kind = "multiworker" if cluster and cluster.workers > 1 else "mirrored" if several else "single"
-        if cluster and cluster.workers > 1 and (kind != "multiworker" or self.replicas):
+            together = "parameter_server" if cluster and cluster.servers else "multiworker"
+            kind = together if cluster and cluster.workers > 1 else "mirrored" if several else "single"
+        fitting = "parameter_server" if cluster and cluster.servers else "multiworker"
+        if cluster and cluster.workers > 1 and (kind != fitting or self.replicas):
             told = "runtime.replicas" if self.replicas else f"runtime.strategy={kind}"
             raise Refused(
                 f"{told} is for one process, but {cluster.source} says that this is worker {cluster.worker} of "
                 f"{cluster.workers}\nleave it out; each worker uses all devices that it sees"
             )
+        if kind == "parameter_server":
+            return _parameter_server(tf, cluster)
         if kind == "multiworker":
             if cluster is None:
                 raise Missing(
@@ -165,16 +182,7 @@ class Runtime(Settings):
             # What TensorFlow reads, whoever told us.
             os.environ["TF_CONFIG"] = os.environ.get("TF_CONFIG") or cluster.config()
             _heed_heartbeats(tf)
-            wait = watch.seconds(watch.START)
-            if not signs.launched():
-                # Said in advance: TensorFlow holds Python while it waits. A launcher has words of its own.
-                where = ", ".join(cluster.addresses)
-                print(
-                    f"waiting at most {wait:g} s for all {cluster.workers} workers: {where}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            with watch.limit(wait):
+            with _waiting_for(f"all {cluster.workers} workers: {', '.join(cluster.addresses)}"):
                 strategy = _multiworker(tf)
             return Machine(strategy, strategy.num_replicas_in_sync, cluster.worker, cluster.workers)
         if kind == "tpu":
@@ -252,9 +260,26 @@ def _lost(error: Exception) -> bool:
     return isinstance(error, gone) or (isinstance(error, tf.errors.OpError) and "ollective" in str(error))
 
 
-def _multiworker(tf: Any) -> Any:
+@contextmanager
+def _waiting_for(whom: str) -> Iterator[None]:
+    """A block in which TensorFlow waits for others, holding Python; at most TFAPP_START_SECONDS."""
+    wait = watch.seconds(watch.START)
+    if not signs.launched():
+        # Said in advance. A launcher has words of its own.
+        print(f"waiting at most {wait:g} s for {whom}", file=sys.stderr, flush=True)
+    with watch.limit(wait):
+        yield
+
+
+@contextmanager
+def own_port(tf: Any) -> Iterator[None]:
+    """A block in which TensorFlow begins to listen at the address that TF_CONFIG gives to this process.
+
+    Raises:
+      Missing: something else listens there.
+    """
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        yield
     except tf.errors.UnknownError as error:
         if "Could not start gRPC server" not in str(error):
             raise
@@ -263,10 +288,30 @@ def _multiworker(tf: Any) -> Any:
             "the port that TF_CONFIG gives to this worker is in use on this machine\n"
             "end what listens there (ss -ltnp shows it), or give the worker another port"
         ) from error
+
+
+def _multiworker(tf: Any) -> Any:
+    with own_port(tf):
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     # TensorFlow has just caught SIGTERM for itself; whoever had it in Python is to have it again.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return strategy
+
+
+def _parameter_server(tf: Any, cluster: Cluster | None) -> Machine:
+    if cluster is None or not cluster.servers:
+        raise Missing(
+            "runtime.strategy=parameter_server, but no TF_CONFIG names a chief, workers and parameter servers (ps)\n"
+            "start them together: tfapp launch --workers 2 --ps 1 -- train …"
+        )
+    others = [*cluster.addresses[1:], *cluster.servers]
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(cluster.jobs), task_type="chief", task_id=0, rpc_layer="grpc"
+    )
+    with _waiting_for(f"the workers and servers: {', '.join(others)}"), own_port(tf):
+        strategy = tf.distribute.ParameterServerStrategy(resolver)
+    return Machine(strategy, 1, coordinator=tf.distribute.coordinator.ClusterCoordinator(strategy))
 
 
 def _devices(tf: Any, gpus: list[Any], count: int) -> list[str]:

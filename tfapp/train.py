@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import batch_size, features, gathered, identical, stateless, worth
+from tfapp import asynchronous, batch_size, features, gathered, identical, stateless, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
 from tfapp import watch as watches
@@ -72,7 +72,7 @@ def train(
             job = features.apply(plan, jobs.of(plan, recipe, data, machine, run.folder))
         if machine.chief:
             jobs.announce(job, say)
-            say(gathered.line(job))
+            say(asynchronous.line(job) if machine.coordinator else gathered.line(job))
         with readable(data):
             trained = fit(job, run, say, watch, profile)
             identical.check(trained.model, machine, run.log(machine))
@@ -106,10 +106,14 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
     profiles = [Profile(profile, run.file("tensorboard"), machine)] if profile else []
     callbacks = [
         Pace(
-            plan.fit.steps_per_execution, job.total_steps, plan.fit.checkpoint.every_steps, start, machine.workers == 1
+            asynchronous.pace(plan.fit) if machine.coordinator else plan.fit.steps_per_execution,
+            job.total_steps,
+            plan.fit.checkpoint.every_steps,
+            start,
+            machine.workers == 1,
         ),
         *profiles,
-        Diverged(job.train, run.file("diverged.json"), run.file("checkpoints")),
+        Diverged(job.train, run.file("diverged.json"), run.file("checkpoints"), exact=not machine.coordinator),
         *saved,
         progress,
         beat,
@@ -122,7 +126,10 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         best.set_model(model)
         best.on_train_end()
     else:
-        training, validation = gathered.install(model, job.train, job.validation, machine, start, plan.fit.gather)
+        if machine.coordinator:
+            training, validation = asynchronous.install(model, job.train, job.validation, machine, callbacks)
+        else:
+            training, validation = gathered.install(model, job.train, job.validation, machine, start, plan.fit.gather)
         try:
             model.fit(
                 training,
@@ -147,7 +154,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         checkpoint.wait()
     for unwrap in reversed([jobs.forget_training, *job.unwrap, restore_generators]):
         model = unwrap(model)
-    if machine.replicas > 1:
+    if not machine.one_device:
         model = jobs.on_one_device(model)
     # Of the epochs and not of this process: the training may have begun in another.
     seconds = sum(row["seconds"] for row in record.rows)

@@ -161,6 +161,7 @@ class Checkpoint(keras.callbacks.Callback):
           tf.errors.OpError, OSError: the one before could not be written.
         """
         self.wait()
+        self._machine.catch_up()
         ended = complete or bool(self.model.stop_training)
         self._state.value = {
             "step": self.step,

@@ -22,20 +22,21 @@ class Diverged(keras.callbacks.Callback):
       batches: to name the examples of the steps in question.
       path: a JSON file with those steps' examples.
       checkpoints: the folder that holds the last good state, for the message.
+      exact: whether the loss is that after the step just taken; otherwise any step of the epoch may be the one.
     """
 
     _supports_tf_logs = True
 
-    def __init__(self, batches: Batches, path: Path, checkpoints: Path):
+    def __init__(self, batches: Batches, path: Path, checkpoints: Path, exact: bool = True):
         super().__init__()
-        self._batches, self._path, self._checkpoints = batches, path, checkpoints
+        self._batches, self._path, self._checkpoints, self._exact = batches, path, checkpoints, exact
         self._epoch, self._first = 0, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._first = batch
+        self._first = batch if self._exact else 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss = float(logs["loss"])

@@ -17,6 +17,9 @@ from tfapp.launch.places import SSH, Ssh
 @click.command()
 @click.option("--workers", type=click.IntRange(1), help="So many processes on this machine.")
 @click.option(
+    "--ps", type=click.IntRange(1), help="With --workers: asynchronous, on variables that so many servers hold."
+)
+@click.option(
     "--hosts", metavar="A,B,…", help="A process on each of these hosts, through ssh; the first is the chief's."
 )
 @click.option("--hostfile", type=click.Path(path_type=Path), help="The hosts from a file: «a» or «a slots=2» a line.")
@@ -38,15 +41,17 @@ from tfapp.launch.places import SSH, Ssh
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- train RECIPE …")
 @click.pass_context
 def command(
-    ctx, workers, hosts, hostfile, max_restarts, grace, start_timeout, hang_timeout, ssh, python, port, words
+    ctx, workers, ps, hosts, hostfile, max_restarts, grace, start_timeout, hang_timeout, ssh, python, port, words
 ) -> None:
     """Train with many workers, on this machine or on several.
 
     The workers' lines are shown with their numbers and kept in the run's logs/. When one dies, all are
-    ended, started again, and go on from the last checkpoint. Ctrl-C and SIGTERM write a checkpoint first.
+    ended, started again, and go on from the last checkpoint; with --ps, the others train on meanwhile, and only
+    the one is started again. Ctrl-C and SIGTERM write a checkpoint first.
 
     \b
       tfapp launch --workers 2 -- train digits
+      tfapp launch --workers 2 --ps 1 -- train digits
       tfapp launch --hosts a,b --max-restarts 10 -- train image_folder folder=/nfs/photos --run /nfs/runs/photos
     """
     if sum(value is not None for value in (workers, hosts, hostfile)) != 1:
@@ -54,7 +59,14 @@ def command(
     if not words or words[0] != "train":
         raise Usage("what is launched is a train command, after --\nas tfapp launch --workers 2 -- train digits")
     _check(words[1:])
-    if workers is not None:
+    if ps is not None and (workers is None or port is not None):
+        raise Usage(
+            "--ps goes with --workers: the servers of tfapp launch are on this machine, at ports that it finds\n"
+            "on several machines, start tfapp train on each with a TF_CONFIG of chief, worker and ps"
+        )
+    if ps:
+        words, where = tuple(launching.asynchronous(words)), places.around_servers(workers, ps)
+    elif workers is not None:
         where = places.here(workers)
     else:
         where = places.from_hostfile(hostfile) if hostfile else places.on_hosts(hosts.split(","))
@@ -62,6 +74,7 @@ def command(
         ctx,
         words,
         where,
+        servers=ps or 0,
         ssh=Ssh(tuple(shlex.split(ssh)) if ssh else SSH, python),
         port=port,
         max_restarts=max_restarts,
@@ -75,7 +88,8 @@ def _check(words: tuple[str, ...]) -> None:
     from tfapp.cli import train
 
     parsed = train.command.make_context("tfapp train", list(words))
-    if parsed.params["workers"] is not None:
-        raise Usage("--workers twice: leave it out after --")
+    for option in ("workers", "ps"):
+        if parsed.params[option] is not None:
+            raise Usage(f"--{option} stands before the --: leave it out after")
     if parsed.params["dry_run"]:
         raise Usage("a dry run needs no workers\nas tfapp train … --dry-run")

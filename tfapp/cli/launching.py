@@ -27,7 +27,8 @@ def run(ctx: click.Context, words: Sequence[str], places: tuple[Place, ...], **h
     alone("there every worker is started with plain tfapp train; to launch here: env -u TF_CONFIG tfapp …")
     if ctx.find_root().obj:
         words = [*words, "--debug"]
-    raise click.exceptions.Exit(run(Launch(tuple(words), places, **how), Screen(len(places))).code)
+    launch = Launch(tuple(words), places, **how)
+    raise click.exceptions.Exit(run(launch, Screen(len(places), servers=launch.servers)).code)
 
 
 def alone(way_out: str) -> None:
@@ -47,7 +48,21 @@ def without_workers(words: Sequence[str]) -> list[str]:
     """The words of `train` for a worker."""
     kept, skip = [], False
     for word in words:
-        if not skip and word != "--workers" and not word.startswith("--workers="):
+        option, given, _ = word.partition("=")
+        if not skip and option not in ("--workers", "--ps"):
             kept.append(word)
-        skip = not skip and word == "--workers"
+        skip = not skip and option in ("--workers", "--ps") and not given
     return kept
+
+
+def asynchronous(words: Sequence[str]) -> list[str]:
+    """The words of `train` with the strategy that parameter servers are for.
+
+    Raises:
+      Usage: they ask for another strategy.
+    """
+    key, wanted = "runtime.strategy=", "parameter_server"
+    others = [word for word in words if word.startswith(key) and word not in (f"{key}auto", f"{key}{wanted}")]
+    if others:
+        raise Usage(f"--ps with {others[-1]}: servers are for {key}{wanted}\nleave one of them out")
+    return [*words, f"{key}{wanted}"]

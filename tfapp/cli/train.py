@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tfapp.cli import asking, launching, showing
-from tfapp.errors import Refused
+from tfapp.errors import Refused, Usage
 from tfapp.launch import cluster, places, signs
 
 
@@ -41,8 +41,11 @@ class _Train(click.Command):
 @click.option(
     "--workers", type=click.IntRange(1), help="Train with so many processes of this machine; more: tfapp launch."
 )
+@click.option(
+    "--ps", type=click.IntRange(1), help="With --workers: asynchronous, on variables that so many servers hold."
+)
 @click.pass_context
-def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_json, profile, workers) -> None:
+def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_json, profile, workers, ps) -> None:
     """Train a recipe: data, model, checkpoints, export, evaluation and report, in one run directory.
 
     The same command again goes on with an unfinished run. Settings are key=value words; `tfapp recipes
@@ -55,19 +58,30 @@ def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_js
       tfapp train -c runs/digits/plan.yaml
       tfapp train digits --gate 'accuracy>=0.98'
       tfapp train digits --workers 2 --profile 20
+      tfapp train digits --workers 2 --ps 1
     """
     from tfapp import gate, runtime
     from tfapp import run as runs
 
     checks = [gate.parse(text) for text in gates]
+    if ps is not None and workers is None:
+        raise Usage("--ps without --workers: who is to train?\nas tfapp train digits --workers 2 --ps 1")
     if workers is not None and not dry_run:
-        launching.run(ctx, ["train", *launching.without_workers(ctx.meta["words"])], places.here(workers))
+        own = ["train", *launching.without_workers(ctx.meta["words"])]
+        if ps:
+            launching.run(ctx, launching.asynchronous(own), places.around_servers(workers, ps), servers=ps)
+        launching.run(ctx, own, places.here(workers))
     recipe, module, plan, own = asking.ask(words, files, seed, steps)
     folder = folder or runs.place(plan, own)
     if dry_run:
         click.echo(f"# would train in {folder}\n{plan.to_yaml()}", nl=False)
         return
     here = cluster.current()
+    if here is not None and here.serves:
+        from tfapp.launch import servers
+
+        servers.serve(here, lambda: runs.Run(folder).status == "finished")
+        return
     if fresh and not signs.launched() and here is not None and here.workers > 1:
         raise Refused(
             "--fresh on many workers that were not started by tfapp launch: each would set the others' run aside\n"

@@ -121,18 +121,19 @@ class Batches:
         indices, real = self.indices(step)
         return indices.numpy()[real.numpy()]
 
-    def dataset(self, start: int = 0, replicas: int = 1, offset: int = 0, of: int | None = None) -> Any:
+    def dataset(self, start: Any = 0, replicas: int = 1, offset: int = 0, of: int | None = None, every: int = 1) -> Any:
         """All steps from `start` on, without end, as a tf.data.Dataset for one worker.
 
         Args:
-          start: number of the first step in the whole run.
+          start: number of the first step in the whole run, an int or an int64 scalar.
           replicas: replicas of this worker; each takes the next batch of batch_size / of rows.
           offset: replicas of the workers before this one.
           of: replicas over all workers.
+          every: with one replica, the worker takes one step of so many.
         """
         of = of or replicas
         rows = -(-self.rows // of)
-        turns = tf.data.Dataset.range(start * replicas, ENDLESS)
+        turns = tf.data.Dataset.range(start * replicas, ENDLESS, every)
         if self._by_example:
             dataset = turns.map(lambda turn: self._rows(turn, replicas, offset, of)).unbatch()
             dataset = dataset.map(self._one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -26,26 +26,52 @@ class Cluster:
 
     Attributes:
       addresses: «host:port» of each worker; worker 0 is the chief.
-      worker: this process's number among them.
+      worker: this process's number among them; parameter servers have the numbers after the last worker's.
       source: who said so: TF_CONFIG, Slurm or Kubernetes.
+      servers: «host:port» of each parameter server. Where there are some, the training is asynchronous: the chief
+        hands out steps and takes none itself.
     """
 
     addresses: tuple[str, ...]
     worker: int
     source: str = "TF_CONFIG"
+    servers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.worker < len(self.addresses):
+        if not 0 <= self.worker < len(self.addresses) + len(self.servers):
             raise ValueError(f"worker {self.worker} is not one of the {len(self.addresses)} workers")
+        if self.servers and len(self.addresses) < 2:
+            raise ValueError("parameter servers need a chief and a worker beside it")
 
     @property
     def workers(self) -> int:
         return len(self.addresses)
 
+    @property
+    def task(self) -> tuple[str, int]:
+        """The kind and the number by which TensorFlow knows this process."""
+        if not self.servers:
+            return "worker", self.worker
+        if self.worker >= self.workers:
+            return "ps", self.worker - self.workers
+        return ("worker", self.worker - 1) if self.worker else ("chief", 0)
+
+    @property
+    def jobs(self) -> dict[str, list[str]]:
+        """The addresses by kind, as TensorFlow takes them."""
+        if not self.servers:
+            return {"worker": list(self.addresses)}
+        return {"chief": [self.addresses[0]], "worker": list(self.addresses[1:]), "ps": list(self.servers)}
+
+    @property
+    def serves(self) -> bool:
+        """Whether this process does what an asynchronous training's chief asks, instead of training by itself."""
+        return bool(self.servers) and self.worker != 0
+
     def config(self) -> str:
         """The same as the value of TF_CONFIG, which is what TensorFlow reads."""
-        task = {"type": "worker", "index": self.worker}
-        return json.dumps({"cluster": {"worker": list(self.addresses)}, "task": task})
+        kind, index = self.task
+        return json.dumps({"cluster": self.jobs, "task": {"type": kind, "index": index}})
 
 
 def current(environment: Mapping[str, str] | None = None) -> Cluster | None:
@@ -67,10 +93,14 @@ def current(environment: Mapping[str, str] | None = None) -> Cluster | None:
 def _from_config(text: str) -> Cluster:
     try:
         config = json.loads(text)
-        chiefs = config["cluster"].get("chief", [])
-        task = config["task"]
-        index = int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
-        return Cluster((*chiefs, *config["cluster"].get("worker", [])), index)
+        jobs, task = config["cluster"], config["task"]
+        chiefs, workers, servers = (tuple(jobs.get(kind, [])) for kind in ("chief", "worker", "ps"))
+        if servers and len(chiefs) != 1:
+            raise ValueError(f"with ps there must be one chief, not {len(chiefs)}")
+        before = {"chief": 0, "worker": len(chiefs), "ps": len(chiefs) + len(workers)}
+        if task["type"] not in before or not 0 <= int(task["index"]) < len(jobs.get(task["type"], [])):
+            raise ValueError(f"task {task['type']} {task['index']} is not in the cluster")
+        return Cluster((*chiefs, *workers), before[task["type"]] + int(task["index"]), servers=servers)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Usage(
             f"TF_CONFIG cannot be read: {error!r}\n"

@@ -33,11 +33,12 @@ SSH = (
 
 @dataclass(frozen=True)
 class Place:
-    """A worker's place: a host (None: this machine) and which part of it, `number` of `of`."""
+    """A worker's place: a host (None: this machine) and which part of it, `number` of `of`, with its GPUs or without."""
 
     host: str | None
     number: int
     of: int
+    devices: bool = True
 
     @property
     def name(self) -> str:
@@ -57,6 +58,15 @@ class Ssh:
 def here(workers: int) -> tuple[Place, ...]:
     """That many workers on this machine."""
     return tuple(Place(None, number, workers) for number in range(workers))
+
+
+def around_servers(workers: int, servers: int) -> tuple[Place, ...]:
+    """An asynchronous training on this machine: the chief, the workers, the servers.
+
+    The workers share the machine out among them. The others are given all of its cores, and need little of them.
+    """
+    rest = Place(None, 0, 1, devices=False)
+    return (rest, *here(workers), *[rest] * servers)
 
 
 def on_hosts(names: Sequence[str]) -> tuple[Place, ...]:
@@ -126,6 +136,8 @@ class Process:
     def __init__(self, place: Place, words: Sequence[str], own: Mapping[str, str], ssh: Ssh):
         self.place = place
         own = {**own, share.VARIABLE: f"{place.number}/{place.of}"}
+        if not place.devices:
+            own["CUDA_VISIBLE_DEVICES"] = ""
         if place.host is None:
             command = [sys.executable, "-m", WORKER, *words]
             environment = {**os.environ, **own, worker.PARENT: str(os.getpid())}

@@ -25,10 +25,12 @@ class Screen:
     Args:
       workers: how many there are; one needs no number.
       quiet: keep the workers' lines in the logs alone.
+      servers: so many of the last ones are parameter servers.
     """
 
-    def __init__(self, workers: int, quiet: bool = False):
+    def __init__(self, workers: int, quiet: bool = False, servers: int = 0):
         self._quiet = quiet
+        self._first_server = workers - servers
         self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._live: Live | None = None
         self._workers = workers
@@ -53,7 +55,9 @@ class Screen:
         if result and number == 0:
             print(line, flush=True)
         elif not hide and line.strip() and not _NATIVE.match(line) and self._said.setdefault(line, number) == number:
-            self.say(f"[{number}] {line}" if self._workers > 1 else line)
+            server = number >= self._first_server
+            name = f"ps {number - self._first_server}" if server else str(number)
+            self.say(f"[{name}] {line}" if self._workers > 1 else line)
 
     def say(self, line: str) -> None:
         """The launcher's own line."""

@@ -1,7 +1,7 @@
 """A job of many workers from its start to its end, through the deaths of some.
 
 No worker of a synchronous cluster can rejoin, so when one dies all are ended and started again, and go on from
-the last checkpoint.
+the last checkpoint. A worker of an asynchronous one is started again alone.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tfapp.launch.screen import Screen
 RESTARTS = 3
 # How often other ports are tried when someone else took one between our look and a worker's use.
 PORT_TRIES = 5
+# How often in a row one worker of an asynchronous training is started again without a step trained since.
+COMEBACKS = 5
 # After a worker has failed, the others find out by themselves and say so; who does not is asked, then killed.
 ASK_AFTER, KILL_AFTER = 1.5, 4.0
 # A killed connection's other end has so long to be gone.
@@ -46,6 +48,8 @@ class Launch:
         trained, and never before, when it is most often the set-up that is wrong.
       grace: seconds that workers have to write their checkpoint when they are stopped.
       timeouts: what the workers are given as TFAPP_START_SECONDS and TFAPP_HANG_SECONDS.
+      servers: so many of the last places are those of parameter servers; then the first is of a chief that only
+        hands out steps, and a worker that dies comes back while the training goes on.
     """
 
     words: tuple[str, ...]
@@ -55,6 +59,12 @@ class Launch:
     max_restarts: int | None = None
     grace: float = 60.0
     timeouts: dict[str, str] = field(default_factory=dict)
+    servers: int = 0
+
+    @property
+    def workers(self) -> int:
+        """Places that are no servers', the chief's among them."""
+        return len(self.places) - self.servers
 
 
 @dataclass(frozen=True)
@@ -179,6 +189,9 @@ class Job:
         self._first: _Worker | None = None
         self._stopping: int | None = None
         self._ask_at = self._kill_at = self._drop_at = float("inf")
+        self._temporary, self._addresses = "", ()
+        # By worker: how often it came back, and the step at which it did last.
+        self._comebacks: dict[int, tuple[int, int]] = {}
 
     def run(self) -> Outcome:
         """Start the workers and stay with them until all are gone."""
@@ -200,23 +213,29 @@ class Job:
         names = [place.name for place in launch.places]
         if all(place.host is None for place in launch.places):
             names = ["127.0.0.1"] * len(names)
-        addresses = on_ports(names, ports)
-        live = "live" if self._screen.live else "plain"
-        for number, place in enumerate(launch.places):
-            own = {**launch.timeouts, signs.VARIABLE: live}
-            if place.host is None:
-                own["TMPDIR"] = temporary
-            if len(addresses) > 1:
-                own["TF_CONFIG"] = Cluster(addresses, number).config()
-            words = [word for word in self._words if number == 0 or word != "--fresh"]
-            worker = _Worker(number, Process(place, words, own, launch.ssh))
+        self._temporary, self._addresses = temporary, on_ports(names, ports)
+        for number in range(len(launch.places)):
+            worker = self._begin(number)
             self.workers.append(worker)
             self._listen(worker)
             # The chief sets the old run aside before another worker can look into it.
-            while number == 0 and len(addresses) > 1 and "--fresh" in self._words and "run" not in worker.facts:
+            several = len(launch.places) > 1
+            while number == 0 and several and "--fresh" in self._words and "run" not in worker.facts:
                 self._turn()
                 if worker.code is not None:
                     return
+
+    def _begin(self, number: int) -> _Worker:
+        """Start the process of a worker."""
+        launch, place, addresses = self._launch, self._launch.places[number], self._addresses
+        own = {**launch.timeouts, signs.VARIABLE: "live" if self._screen.live else "plain"}
+        if place.host is None:
+            own["TMPDIR"] = self._temporary
+        if len(addresses) > 1:
+            cluster = Cluster(addresses[: launch.workers], number, servers=addresses[launch.workers :])
+            own["TF_CONFIG"] = cluster.config()
+        words = [word for word in self._words if number == 0 or word != "--fresh"]
+        return _Worker(number, Process(place, words, own, launch.ssh))
 
     def _listen(self, worker: _Worker) -> None:
         popen = worker.process.popen
@@ -313,16 +332,21 @@ class Job:
             self._screen.say(f"{signal.Signals(number).name}: stopping at the next step, with a checkpoint")
             self._kill_at = time.monotonic() + self._launch.grace
         for worker in self.running():
+            # What serves the chief is needed for the checkpoint, and goes when the chief has written it.
+            if self._serves(worker):
+                continue
             # Slurm's and a lost terminal's signals mean the same as SIGTERM.
             worker.process.signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
     def _gone(self, worker: _Worker, code: int) -> None:
         worker.code = code
+        if self._comes_back(worker):
+            return
         now = time.monotonic()
         well = worker.well or (self._stopping is not None and worker.exit_code in _STOPPED)
         if well and worker.number == 0:
-            # The chief has done all there was to do; the others leave with it.
-            self._kill_at = min(self._kill_at, now + self._launch.grace)
+            # The chief has done all there was to do; the others leave with it, and what only serves it need not be asked.
+            self._kill_at = min(self._kill_at, now + (0 if self._launch.servers else self._launch.grace))
         if well or self._first is not None or self.workers[0].well:
             return
         self._first = worker
@@ -330,6 +354,28 @@ class Job:
             self._kill_at = now + (KILL_AFTER if self._stopping is not None else 0)
         else:
             self._ask_at, self._kill_at = now + ASK_AFTER, now + KILL_AFTER
+
+    def _serves(self, worker: _Worker) -> bool:
+        """Whether it does what the chief of an asynchronous training asks."""
+        return bool(self._launch.servers) and worker.number > 0
+
+    def _comes_back(self, worker: _Worker) -> bool:
+        """Start a worker of an asynchronous training again that has died, if that is all that is amiss."""
+        died = worker.exit_code is None and "crashed" not in worker.facts
+        needed = self._first is None and self._stopping is None and self.workers[0].code is None
+        if not (self._serves(worker) and worker.number < self._launch.workers and died and needed):
+            return False
+        times, step = self._comebacks.get(worker.number, (0, 0))
+        times = 1 if self.furthest > step else times + 1
+        if times > COMEBACKS:
+            return False
+        self._comebacks[worker.number] = times, self.furthest
+        how = f"was ended by {_signal_name(worker.killed_by)}" if worker.killed_by else _without_a_word(worker)
+        self._screen.say(f"worker {worker.number} {how}: it alone is started again, the others train on")
+        worker.process.drop()
+        self.workers[worker.number] = again = self._begin(worker.number)
+        self._listen(again)
+        return True
 
     def _port_taken(self, worker: _Worker) -> bool:
         """Whether someone took the port that the launcher chose for it, so that another one will do."""
@@ -341,14 +387,16 @@ class Job:
             if chief.well:
                 return Outcome("done", 0)
             code = Interrupted.exit_code if self._stopping == signal.SIGINT else Preempted.exit_code
-            well = all(worker.exit_code in _STOPPED for worker in self.workers)
+            well = all(worker.exit_code in _STOPPED for worker in self.workers if not self._serves(worker))
             return Outcome("stopped", code, "" if well else "stopped before a checkpoint was written on every worker")
         if self._first is None or chief.well:
             return Outcome("done", 0)
         worker, why = self._culprit()
         if worker is None:
             return Outcome("died", 1, why)
-        name = f"worker {worker.number}" + (f" ({worker.process.place.host})" if worker.process.place.host else "")
+        server = worker.number - self._launch.workers
+        name = f"parameter server {server}" if server >= 0 else f"worker {worker.number}"
+        name += (f" ({worker.process.place.host})" if worker.process.place.host else "")
         if self._port_taken(worker):
             return Outcome("taken", worker.exit_code or 1, f"another process took the port of {name}")
         if worker.exit_code is not None and worker.exit_code not in (PeersLost.exit_code, *_STOPPED):

@@ -1,0 +1,50 @@
+"""A worker or a parameter server of an asynchronous training: it does what the chief asks, and leaves with it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+from tfapp import runtime, watch
+from tfapp.errors import Failed, PeersLost
+from tfapp.launch.cluster import Cluster
+
+# Seconds between two looks at whether the chief is there, and for how long it must not be.
+LOOK, GONE = 2.0, 10.0
+
+
+def serve(cluster: Cluster, finished: Callable[[], bool]) -> None:
+    """Serve the chief until it is gone.
+
+    Args:
+      cluster: where this process is one that serves.
+      finished: whether the chief has done all there was to do, asked when it is gone.
+
+    Raises:
+      Missing: the port is taken. Failed: the chief has not come. PeersLost: it is gone before its work was done.
+    """
+    tf = runtime.import_tensorflow()
+    kind, number = cluster.task
+    with runtime.own_port(tf):
+        tf.distribute.Server(tf.train.ClusterSpec(cluster.jobs), job_name=kind, task_index=number, protocol="grpc")
+    chief = cluster.addresses[0]
+    wait = watch.seconds(watch.START)
+    begun, seen = time.monotonic(), None
+    while seen is None or time.monotonic() - seen < GONE:
+        if _listens(chief):
+            seen = time.monotonic()
+        elif seen is None and time.monotonic() - begun > wait:
+            raise Failed(f"the chief ({chief}) has not come in {wait:g} s")
+        time.sleep(LOOK)
+    if not finished():
+        raise PeersLost(f"the chief ({chief}) is gone\nstart all again: they go on from the last checkpoint")
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
+    except OSError:
+        return False
+    return True
