@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tfapp import runtime, watch
 from tfapp.errors import Failed, PeersLost
+from tfapp.launch import share
 from tfapp.launch.cluster import Cluster
 
 # Seconds between two looks at whether the chief is there, and for how long it must not be.
@@ -26,8 +27,16 @@ def serve(cluster: Cluster, finished: Callable[[], bool]) -> None:
     """
     tf = runtime.import_tensorflow()
     kind, number = cluster.task
+    # A step waits for others inside TensorFlow: with a thread for each core, on one core, it would wait for ever.
+    threads = max(len(share.cores()), cluster.workers)
     with runtime.own_port(tf):
-        tf.distribute.Server(tf.train.ClusterSpec(cluster.jobs), job_name=kind, task_index=number, protocol="grpc")
+        tf.distribute.Server(
+            tf.train.ClusterSpec(cluster.jobs),
+            job_name=kind,
+            task_index=number,
+            protocol="grpc",
+            config=tf.compat.v1.ConfigProto(inter_op_parallelism_threads=threads),
+        )
     chief = cluster.addresses[0]
     wait = watch.seconds(watch.START)
     begun, seen = time.monotonic(), None
