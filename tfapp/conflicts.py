@@ -43,6 +43,56 @@ CONFLICTS = (
         "use runtime.strategy=mirrored, or leave runtime.replicas out",
     ),
     Conflict(
+        lambda p: p.runtime.asynchronous and p.runtime.deterministic,
+        "runtime.deterministic=true with parameter servers: the workers' order decides the weights, and no run has it twice",
+        "leave runtime.deterministic out, or train without servers: --workers 2 alone",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and p.runtime.replicas,
+        "runtime.replicas with parameter servers: a worker is one replica",
+        "leave runtime.replicas out, and ask for more workers",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and p.runtime.precision == "float16",
+        "runtime.precision=float16 with parameter servers: the loss scale would be every worker's own",
+        "use runtime.precision=bfloat16 or float32",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and p.fit.jit,
+        "fit.jit=true with parameter servers: XLA computes on one device, and the variables are on others",
+        "leave fit.jit out",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and p.fit.batch_size == "auto",
+        "fit.batch_size=auto with parameter servers: what fits is not measured beside them",
+        "see what fits with tfapp plan, and give fit.batch_size that number",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and p.fit.accumulate > 1,
+        "fit.accumulate with parameter servers: a step is one worker's batch, which can be as small as one likes",
+        "leave fit.accumulate out, and give fit.batch_size a smaller number",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and p.private,
+        "private with parameter servers: a step that is taken twice, or with examples of another, gives away more than is counted",
+        "train without servers: --workers 2 alone",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and (p.prune or p.cluster or p.quantize),
+        "prune, cluster or quantize with parameter servers: what must hold of the weights after each step, other workers undo",
+        "one after the other: train with servers, then with start.run=RUN and without them",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and p.average,
+        "average with parameter servers: its momentum is for steps that come one after the other",
+        "leave average out",
+    ),
+    Conflict(
+        lambda p: p.runtime.asynchronous and p.audit,
+        "audit with parameter servers: an audit compares trainings in which each example has its exact place",
+        "audit a run that was trained without servers",
+    ),
+    Conflict(
         lambda p: p.private and (p.private.epsilon is None) == (p.private.noise_multiplier is None),
         "private with both private.epsilon and private.noise_multiplier, or neither: each follows from the other",
         "give one of them, as private.epsilon=3",

@@ -41,7 +41,7 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
     """
     if workers > 1 and plan.runtime.strategy not in ("auto", "multiworker"):
         raise Refused(
-            f"--workers {workers} with runtime.strategy={plan.runtime.strategy}, which trains on one machine\n"
+            f"--workers {workers} with runtime.strategy={plan.runtime.strategy}, which is not planned for several workers\n"
             "leave runtime.strategy out"
         )
     planned = plan.fit.batch_size if isinstance(plan.fit.batch_size, int) else None

@@ -196,7 +196,7 @@ class Measuring:
 
 def _alone(plan: Plan, workers: int) -> Plan:
     """The plan as one of several workers runs it, without the others."""
-    if workers == 1 and plan.runtime.strategy != "multiworker":
+    if workers == 1 and plan.runtime.strategy not in ("multiworker", "parameter_server"):
         return plan
     # As MultiWorkerMirroredStrategy does: all GPUs of the machine, or the whole CPU as one.
     alone = plan.runtime.model_copy(update={"strategy": "auto", "replicas": None})

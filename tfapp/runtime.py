@@ -121,6 +121,14 @@ class Runtime(Settings):
     threads: int | None = Field(None, ge=1, description="threads inside one operation; none: all cores")
     parallel_operations: int | None = Field(None, ge=1, description="operations run at once; none: all cores")
 
+    @property
+    def asynchronous(self) -> bool:
+        """Whether it trains with parameter servers, as asked or as this process's TF_CONFIG says."""
+        if self.strategy != "auto":
+            return self.strategy == "parameter_server"
+        cluster = clusters.current()
+        return cluster is not None and bool(cluster.servers)
+
     @contextmanager
     def enter(self) -> Iterator[Machine]:
         """Set TensorFlow up for the whole process, once, before anything else uses it.
@@ -167,9 +175,10 @@ class Runtime(Settings):
         fitting = "parameter_server" if cluster and cluster.servers else "multiworker"
         if cluster and cluster.workers > 1 and (kind != fitting or self.replicas):
             told = "runtime.replicas" if self.replicas else f"runtime.strategy={kind}"
+            job = f"worker {cluster.worker} of {cluster.workers}" + " with parameter servers" * bool(cluster.servers)
             raise Refused(
-                f"{told} is for one process, but {cluster.source} says that this is worker {cluster.worker} of "
-                f"{cluster.workers}\nleave it out; each worker uses all devices that it sees"
+                f"{told} is for another kind of job, but {cluster.source} says that this is {job}\n"
+                "leave it out; each worker uses all devices that it sees"
             )
         if kind == "parameter_server":
             return _parameter_server(tf, cluster)

@@ -85,3 +85,34 @@ def test_kubernetes_pods_find_each_other_by_the_service() -> None:
 def test_a_kubernetes_job_that_does_not_fit_is_refused(workers: str, pod: str) -> None:
     with pytest.raises(Usage, match="does not fit pod"):
         _from_kubernetes({"JOB_COMPLETION_INDEX": "1", "TFAPP_WORKERS": workers}, pod)
+
+
+SERVERS = {"chief": ["c:1"], "worker": ["a:1", "b:2"], "ps": ["s:3"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "index", "number", "serves"),
+    [("chief", 0, 0, False), ("worker", 0, 1, True), ("worker", 1, 2, True), ("ps", 0, 3, True)],
+)
+def test_parameter_servers_have_the_numbers_after_the_workers(kind: str, index: int, number: int, serves: bool) -> None:
+    config = {"cluster": SERVERS, "task": {"type": kind, "index": index}}
+    cluster = current({"TF_CONFIG": json.dumps(config)})
+    assert cluster == Cluster(("c:1", "a:1", "b:2"), number, servers=("s:3",))
+    assert cluster.task == (kind, index) and cluster.serves == serves
+    assert json.loads(cluster.config()) == config
+
+
+@pytest.mark.parametrize(
+    ("jobs", "task"),
+    [
+        ({**SERVERS, "chief": []}, ("worker", 0)),
+        ({**SERVERS, "worker": []}, ("chief", 0)),
+        (SERVERS, ("ps", 1)),
+        (SERVERS, ("worker", -1)),
+        (SERVERS, ("evaluator", 0)),
+    ],
+)
+def test_servers_without_a_chief_or_a_worker_are_refused_and_so_is_a_task_that_is_not_there(jobs, task) -> None:
+    text = json.dumps({"cluster": jobs, "task": {"type": task[0], "index": task[1]}})
+    with pytest.raises(Usage, match="TF_CONFIG cannot be read"):
+        current({"TF_CONFIG": text})

@@ -69,3 +69,9 @@ def test_signs_are_taken_out_of_what_a_person_sees() -> None:
     assert signs.read('half a line\x1e{"step": 3}') == ("half a line", {"step": 3})
     assert signs.read("a plain line") == ("a plain line", {})
     assert signs.read("\x1ebroken") == ("", {})
+
+
+def test_beside_servers_the_workers_alone_share_the_machine_out() -> None:
+    found = places.around_servers(2, 1)
+    assert found == (Place(None, 0, 1, False), Place(None, 0, 2), Place(None, 1, 2), Place(None, 0, 1, False))
+    assert len(set(places.ports(found))) == 4

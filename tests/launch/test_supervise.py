@@ -241,3 +241,47 @@ def test_a_worker_is_not_launched_from_a_worker(monkeypatch, capsys) -> None:
     monkeypatch.setenv("TF_CONFIG", config)
     assert main(["train", "digits", "--workers", "2"]) == 2
     assert "this is worker 1 of 2 already" in capsys.readouterr().err
+
+
+def asynchronous(*words: str, **how) -> int:
+    """A chief (0), two workers (1, 2) and a server (3), which serve until they are ended."""
+    where = places.around_servers(2, 1)
+    words = (*words, *(f"{number}:sleep=60" for number in (1, 2, 3)))
+    return run(Launch(words, where, servers=1, **how), Screen(4, servers=1)).code
+
+
+def test_a_worker_beside_servers_is_started_again_alone_and_all_leave_with_the_chief(capfd) -> None:
+    began = time.monotonic()
+    assert asynchronous("step=3", "1:first=kill", "0:sleep=2", "0:result=worth 1", "3:say=serving") == 0
+    told = capfd.readouterr()
+    assert told.out == "worth 1\n"
+    assert told.err.count("worker 1 was ended by SIGKILL") == 1 and "it alone is started again" in told.err
+    assert "from the last checkpoint" not in told.err and "[ps 0] serving" in told.err
+    assert time.monotonic() - began < 20 and not left_over()
+
+
+def test_a_worker_that_dies_again_and_again_ends_the_start(capfd) -> None:
+    assert asynchronous("1:kill", "0:sleep=60") == 1
+    told = capfd.readouterr().err
+    assert told.count("it alone is started again") == supervise.COMEBACKS and "not started again" in told
+    assert not left_over()
+
+
+def test_a_worker_s_error_beside_servers_is_the_job_s(capfd) -> None:
+    assert asynchronous("2:exit=5", "0:sleep=60") == 5
+    assert "worker 2 failed" in capfd.readouterr().err and not left_over()
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "worker 0"), (3, "parameter server 0")])
+def test_a_job_without_its_chief_or_a_server_starts_again(number: int, name: str, capfd) -> None:
+    assert asynchronous("step=3", f"{number}:first=kill", "0:sleep=0.5") == 0
+    told = capfd.readouterr().err
+    assert f"{name} was ended by SIGKILL" in told and "starting again from the last checkpoint (1 of at most 3)" in told
+    assert not left_over()
+
+
+def test_a_signal_is_for_the_chief_alone_where_others_serve_it(capfd) -> None:
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert asynchronous("0:sleep=60") == 143
+    told = capfd.readouterr().err
+    assert told.count("stopped by") == 1 and "before a checkpoint" not in told and not left_over()

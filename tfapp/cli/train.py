@@ -76,6 +76,8 @@ def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_js
     if dry_run:
         click.echo(f"# would train in {folder}\n{plan.to_yaml()}", nl=False)
         return
+    if profile and plan.runtime.asynchronous:
+        raise Refused("--profile with parameter servers: no step waits for others, so none of its time is lost to them")
     here = cluster.current()
     if here is not None and here.serves:
         from tfapp.launch import servers

@@ -89,10 +89,10 @@ def command(
         )
     if workers > 1:
         _check_together(search.plan({}), workers, hosts)
-    elif search.plan({}).runtime.strategy == "multiworker":
+    elif (strategy := search.plan({}).runtime.strategy) in ("multiworker", "parameter_server"):
         raise Refused(
-            "runtime.strategy=multiworker, but one process trains a trial\n"
-            "have several do it: --workers 2; or leave the strategy out"
+            f"runtime.strategy={strategy}, but one process trains a trial\n"
+            "have several do it, synchronously: --workers 2; or leave the strategy out"
         )
     launching.alone("a search is started once, and starts its workers itself: env -u TF_CONFIG tfapp tune …")
     if hosts is None:
@@ -130,7 +130,7 @@ def _check_together(plan: Plan, workers: int, hosts: str | None) -> None:
     if runtime.replicas or runtime.strategy not in ("auto", "multiworker"):
         told = f"runtime.replicas={runtime.replicas}" if runtime.replicas else f"runtime.strategy={runtime.strategy}"
         raise Refused(
-            f"--workers {workers} with {told}, which is for one process\n"
+            f"--workers {workers} with {told}, which is for another kind of job\n"
             "leave one of the two out; each worker uses all devices of its share"
         )
 

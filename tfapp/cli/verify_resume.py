@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tfapp.cli import asking
-from tfapp.errors import Failed
+from tfapp.errors import Failed, Refused
 
 
 @click.command()
@@ -37,6 +37,11 @@ def command(words, files, steps, workers, kills, seed, keep, as_json) -> None:
     asked = ["train", *words, *(word for path in files for word in ("-c", path))]
     asked += ["--steps", str(steps)] if steps else []
     _, _, plan, _ = asking.ask(words, files, None, steps)
+    if plan.runtime.asynchronous:
+        raise Refused(
+            "verify-resume with runtime.strategy=parameter_server: no two asynchronous trainings are equal\n"
+            "leave the strategy out: --workers 2 trains synchronously"
+        )
     if plan.private and not plan.private.insecure_key:
         # Each run draws its own noise; these two are to draw the same.
         asked.append(f"private.insecure_key={secrets.token_hex(8)}")

@@ -396,7 +396,7 @@ class Job:
             return Outcome("died", 1, why)
         server = worker.number - self._launch.workers
         name = f"parameter server {server}" if server >= 0 else f"worker {worker.number}"
-        name += (f" ({worker.process.place.host})" if worker.process.place.host else "")
+        name += f" ({worker.process.place.host})" if worker.process.place.host else ""
         if self._port_taken(worker):
             return Outcome("taken", worker.exit_code or 1, f"another process took the port of {name}")
         if worker.exit_code is not None and worker.exit_code not in (PeersLost.exit_code, *_STOPPED):
