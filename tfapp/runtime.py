@@ -167,13 +167,12 @@ class Runtime(Settings):
 
     def _machine(self, tf: Any, cluster: Cluster | None) -> Machine:
         gpus = tf.config.list_physical_devices("GPU")
-        kind = self.strategy
+        kind: str = self.strategy
+        together = "parameter_server" if cluster and cluster.servers else "multiworker"
         if kind == "auto":
             several = (self.replicas or len(gpus)) > 1
-            together = "parameter_server" if cluster and cluster.servers else "multiworker"
             kind = together if cluster and cluster.workers > 1 else "mirrored" if several else "single"
-        fitting = "parameter_server" if cluster and cluster.servers else "multiworker"
-        if cluster and cluster.workers > 1 and (kind != fitting or self.replicas):
+        if cluster and cluster.workers > 1 and (kind != together or self.replicas):
             told = "runtime.replicas" if self.replicas else f"runtime.strategy={kind}"
             job = f"worker {cluster.worker} of {cluster.workers}" + " with parameter servers" * bool(cluster.servers)
             raise Refused(

@@ -67,10 +67,10 @@ def command(ctx, words, files, seed, steps, folder, fresh, dry_run, gates, as_js
     if ps is not None and workers is None:
         raise Usage("--ps without --workers: who is to train?\nas tfapp train digits --workers 2 --ps 1")
     if workers is not None and not dry_run:
-        own = ["train", *launching.without_workers(ctx.meta["words"])]
+        theirs = ["train", *launching.without_workers(ctx.meta["words"])]
         if ps:
-            launching.run(ctx, launching.asynchronous(own), places.around_servers(workers, ps), servers=ps)
-        launching.run(ctx, own, places.here(workers))
+            launching.run(ctx, launching.asynchronous(theirs), places.around_servers(workers, ps), servers=ps)
+        launching.run(ctx, theirs, places.here(workers))
     recipe, module, plan, own = asking.ask(words, files, seed, steps)
     folder = folder or runs.place(plan, own)
     if dry_run:

@@ -189,7 +189,8 @@ class Job:
         self._first: _Worker | None = None
         self._stopping: int | None = None
         self._ask_at = self._kill_at = self._drop_at = float("inf")
-        self._temporary, self._addresses = "", ()
+        self._temporary = ""
+        self._addresses: tuple[str, ...] = ()
         # By worker: how often it came back, and the step at which it did last.
         self._comebacks: dict[int, tuple[int, int]] = {}
 
