@@ -64,10 +64,14 @@ def pace(fit: Fit) -> int:
 def line(job: Job) -> str:
     """What this training is not, and what was chosen to train fast."""
     fit, extended = job.plan.fit, job.machine.strategy._extended
+    workers, servers = (
+        f"{count} {name}{'s' * (count > 1)}"
+        for count, name in ((extended._num_workers, "worker"), (extended._num_ps, "server"))
+    )
     return (
-        f"asynchronous, {extended._num_workers} workers and {extended._num_ps} servers: each step is one worker's batch; no two "
+        f"asynchronous, {workers} and {servers}: each step is one worker's batch; no two "
         "runs are equal, nor is one that goes on from a checkpoint, and examples are seen about once an epoch\n"
-        f"{pace(fit)} steps at once (fit.steps_per_execution); "
+        f"{pace(fit)} step{'s' * (pace(fit) > 1)} at once (fit.steps_per_execution); "
         f"optimizer {'fused' if fit.fused and fused.possible(job.optimizer) else 'as Keras composes it'} (fit.fused); "
         f"{'with' if fit.jit else 'without'} XLA (fit.jit)"
     )

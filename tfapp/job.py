@@ -343,7 +343,8 @@ def announce(job: Job, say: Callable[[str], None]) -> None:
         f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test examples; "
         f"{what} of {data.target}"
     )
-    replicas = f"{machine.replicas} replicas × {size // machine.replicas}" if machine.replicas > 1 else "1 replica"
+    alone = "1 replica" if machine.coordinator is None else "one worker's"
+    replicas = f"{machine.replicas} replicas × {size // machine.replicas}" if machine.replicas > 1 else alone
     parts = f" in {plan.fit.accumulate} parts" if plan.fit.accumulate > 1 else ""
     say(
         f"{job.model.count_params():,} parameters, {plan.runtime.precision}; global batch {size} "

@@ -157,8 +157,9 @@ class Runtime(Settings):
             yield machine
         except Exception as error:
             if (machine.workers > 1 or machine.coordinator) and _lost(error):
+                who = "the chief" if machine.coordinator else f"worker {machine.worker} of {machine.workers}"
                 raise PeersLost(
-                    f"worker {machine.worker} of {machine.workers} lost the others ({type(error).__name__})\n"
+                    f"{who} lost the others ({type(error).__name__})\n"
                     "start all workers again: they go on from the last checkpoint"
                 ) from error
             raise

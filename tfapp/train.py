@@ -102,7 +102,8 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
     shown = machine.chief and watch is None
     progress = Progress(plan.fit.epochs, job.total_steps, run.log(machine), shown, job.tells_training)
     stop = StopOnSignal(checkpoint, machine)
-    beat = Beat(watches.seconds(watches.HANG) if machine.workers > 1 or signs.launched() else None)
+    waits = machine.workers > 1 or machine.coordinator or signs.launched()
+    beat = Beat(watches.seconds(watches.HANG) if waits else None)
     profiles = [Profile(profile, run.file("tensorboard"), machine)] if profile else []
     callbacks = [
         Pace(

@@ -80,6 +80,14 @@ def test_going_on_from_a_step_is_running_from_the_start_and_skipping(n: int, siz
 
 @pytest.mark.moderate
 @few
+@given(sizes, st.integers(1, 17), kinds, st.integers(0, 50), st.integers(1, 4))
+def test_every_so_many_th_step_is_what_it_is_among_all(n: int, size: int, kind: dict, start: int, every: int) -> None:
+    batches = Batches(numbered(n), size, **kind)
+    assert all(map(same, steps(batches, 3, start, every=every), steps(batches, 3 * every, start)[::every]))
+
+
+@pytest.mark.moderate
+@few
 @given(sizes, st.integers(1, 4), st.sampled_from([(1, 2), (2, 1), (2, 2), (3, 1), (1, 4)]), kinds, st.integers(0, 9))
 def test_the_replicas_shares_put_together_are_the_global_batch(
     n: int, rows: int, cluster: tuple[int, int], kind: dict, start: int
