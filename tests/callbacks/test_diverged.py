@@ -14,12 +14,12 @@ from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed
 
 
-def watching(folder: Path, bad: tuple[int, ...] = (), **features) -> Diverged:
+def watching(folder: Path, bad: tuple[int, ...] = (), exact: bool = True) -> Diverged:
     values = np.ones((10, 2), np.float32)
     values[list(bad), 1] = np.inf
     names = np.array([f"row {i}" for i in range(10)], object)
     examples = Examples({"x": values, "text": np.array(["a"] * 10, object)}, np.arange(10) % 2, names)
-    return Diverged(Batches(examples, 4), folder / "diverged.json", folder / "checkpoints")
+    return Diverged(Batches(examples, 4), folder / "diverged.json", folder / "checkpoints", exact)
 
 
 def ran(callback: Diverged, epoch: int, first: int, last: int, loss: float) -> None:
@@ -56,3 +56,8 @@ def test_a_broken_target_is_found_too(tmp_path: Path) -> None:
     examples = Examples(np.ones((2, 1), np.float32), np.array([1, np.nan], np.float32))
     with pytest.raises(Failed, match="1 of their examples hold NaN or infinity, the first is 1"):
         ran(Diverged(Batches(examples, 2), tmp_path / "d.json", tmp_path), 0, 0, 0, np.nan)
+
+
+def test_where_the_step_is_not_known_all_of_the_epoch_s_examples_are_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="epoch 3, steps 7–9 (.|\n)*the first is row 9"):
+        ran(watching(tmp_path, bad=(9,), exact=False), 2, 0, 0, np.nan)

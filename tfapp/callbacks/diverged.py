@@ -22,7 +22,8 @@ class Diverged(keras.callbacks.Callback):
       batches: to name the examples of the steps in question.
       path: a JSON file with those steps' examples.
       checkpoints: the folder that holds the last good state, for the message.
-      exact: whether the loss is that after the step just taken; otherwise any step of the epoch may be the one.
+      exact: whether the loss is that after the step just taken; otherwise it may be that after any step
+        of the epoch.
     """
 
     _supports_tf_logs = True
@@ -36,15 +37,14 @@ class Diverged(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._first = batch if self._exact else 0
+        self._first = batch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss = float(logs["loss"])
         if not np.isfinite(loss):
-            self._stop(
-                loss,
-                range(self._epoch * len(self._batches) + self._first + 1, self._epoch * len(self._batches) + batch + 2),
-            )
+            before, steps = self._epoch * len(self._batches), len(self._batches)
+            first, end = (self._first, batch + 1) if self._exact else (0, steps)
+            self._stop(loss, range(before + first + 1, before + end + 1))
 
     def _stop(self, loss: float, steps: range) -> None:
         examples = self._batches.examples

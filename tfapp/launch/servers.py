@@ -11,8 +11,8 @@ from tfapp.errors import Failed, PeersLost
 from tfapp.launch import share
 from tfapp.launch.cluster import Cluster
 
-# Seconds between two looks at whether the chief is there, and for how long it must not be.
-LOOK, GONE = 2.0, 10.0
+# Seconds between two looks at whether the chief is there; for how long nothing may be heard of its host.
+LOOK, GONE = 2.0, 15.0
 
 
 def serve(cluster: Cluster, finished: Callable[[], bool]) -> None:
@@ -37,23 +37,25 @@ def serve(cluster: Cluster, finished: Callable[[], bool]) -> None:
             protocol="grpc",
             config=tf.compat.v1.ConfigProto(inter_op_parallelism_threads=threads),
         )
-    chief = cluster.addresses[0]
-    wait = watch.seconds(watch.START)
+    _stay(cluster.addresses[0], watch.seconds(watch.START))
+    if not finished():
+        raise PeersLost(
+            f"the chief ({cluster.addresses[0]}) is gone\nstart all again: they go on from the last checkpoint"
+        )
+
+
+def _stay(chief: str, wait: float) -> None:
+    """Until the chief, having come within so many seconds, is gone."""
+    host, _, port = chief.rpartition(":")
     begun, seen = time.monotonic(), None
-    while seen is None or time.monotonic() - seen < GONE:
-        if _listens(chief):
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
             seen = time.monotonic()
-        elif seen is None and time.monotonic() - begun > wait:
+        except OSError as error:
+            # A port that is closed is that of a process that has ended. A new chief must find new servers.
+            if seen and (isinstance(error, ConnectionRefusedError) or time.monotonic() - seen > GONE):
+                return
+        if seen is None and time.monotonic() - begun > wait:
             raise Failed(f"the chief ({chief}) has not come in {wait:g} s")
         time.sleep(LOOK)
-    if not finished():
-        raise PeersLost(f"the chief ({chief}) is gone\nstart all again: they go on from the last checkpoint")
-
-
-def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
-    except OSError:
-        return False
-    return True
