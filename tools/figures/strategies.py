@@ -17,7 +17,7 @@ matplotlib.rcParams.update({"svg.hashsalt": "tfapp", "svg.fonttype": "path", "fo
 
 INK, QUIET, PAPER = "#22262a", "#5b6570", "#ffffff"
 # After Okabe and Ito's palette, which the colour-blind tell apart; lighter, for the letters on it.
-ROWS, COPIES, SUMS = "#f2b84b", "#8ccbf0", "#7fd1b4"
+ROWS, COPIES, SUMS, SINGLE = "#f2b84b", "#8ccbf0", "#7fd1b4", "#e3b7d2"
 TOP, WIDTH = 4.75, 1.5
 
 
@@ -28,12 +28,13 @@ def main() -> None:
 
 def draw() -> Figure:
     """A card of its own colour, so that it can be read on a dark page too."""
-    figure = Figure(figsize=(10.2, 5.4), facecolor=PAPER)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 10.2), ylim=(0, 5.4))
+    figure = Figure(figsize=(14.4, 5.4), facecolor=PAPER)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 14.4), ylim=(0, 5.4))
     axes.axis("off")
     one_device(axes, 0.3)
     mirrored(axes, 2.4)
     many_workers(axes, 6.1)
+    servers(axes, 10.3)
     legend(axes)
     return figure
 
@@ -81,6 +82,29 @@ def many_workers(axes, left) -> None:
         SUMS,
     )
     axes.text(left, 1.06, "The chief writes checkpoints and the run's files; all read them.", color=QUIET, size=8)
+
+
+def servers(axes, left) -> None:
+    title(axes, left, "parameter_server", "asynchronous: nobody waits for another")
+    for number in range(2):
+        here = left + number * (WIDTH + 0.5)
+        box(axes, here, 2.3, WIDTH + 0.3, 2.2)
+        axes.text(here + 0.15, 4.28, f"worker {number + 1}", color=QUIET, size=8)
+        batch(axes, here + 0.15, 8, range(8 * number, 8 * number + 8), 3.62)
+        middle = here + 0.15 + WIDTH / 2
+        arrow(axes, (middle, 3.55), (middle, 3.12))
+        tag(axes, here + 0.15, 2.45, WIDTH, "gradients of the\nweights just read", SINGLE, 0.62)
+        arrow(axes, (middle - 0.2, 1.97), (middle - 0.2, 2.4))
+        arrow(axes, (middle + 0.2, 2.4), (middle + 0.2, 1.97))
+    tag(
+        axes,
+        left + 0.15,
+        1.42,
+        2 * WIDTH + 0.5,
+        "a server: the weights and slots, once;\na step for each gradient",
+        SINGLE,
+    )
+    axes.text(left, 1.06, "The chief hands out steps, validates and writes the run.", color=QUIET, size=8)
 
 
 def title(axes, left, name, what) -> None:
@@ -135,6 +159,7 @@ def legend(axes) -> None:
         (0.3, ROWS, "shared out: the rows of a global batch"),
         (3.5, COPIES, "copied: the same on every replica"),
         (6.4, SUMS, "summed: gradients, batch statistics, metrics"),
+        (10.3, SINGLE, "neither: each worker's own, or there once"),
     )
     for left, colour, text in words:
         axes.add_patch(Rectangle((left, 0.42), 0.2, 0.2, facecolor=colour, edgecolor=INK, linewidth=0.8))
