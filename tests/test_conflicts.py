@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tfapp import conflicts, plan
@@ -103,3 +105,11 @@ def test_a_row_names_the_settings_that_it_refuses_and_the_way_out() -> None:
 def test_no_recipe_s_own_plan_is_refused(name: str) -> None:
     module = recipes.load(recipes.find(name))
     conflicts.check(plan.resolve(name, module.Config, [("own", recipes.defaults(module))]))
+
+
+def test_servers_that_tf_config_names_count_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = {"chief": ["c:1"], "worker": ["a:1"], "ps": ["s:1"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": jobs, "task": {"type": "chief", "index": 0}}))
+    with pytest.raises(Refused, match="deterministic=true with parameter servers"):
+        conflicts.check(planned("runtime.deterministic=true"))
+    conflicts.check(planned("runtime.deterministic=true runtime.strategy=multiworker"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from collections.abc import Callable
 
 from tfapp import runtime, watch
 from tfapp.errors import Failed, PeersLost
-from tfapp.launch import share
+from tfapp.launch import share, signs
 from tfapp.launch.cluster import Cluster
 
 # Seconds between two looks at whether the chief is there; for how long nothing may be heard of its host.
@@ -16,7 +17,7 @@ LOOK, GONE = 2.0, 15.0
 
 
 def serve(cluster: Cluster, finished: Callable[[], bool]) -> None:
-    """Serve the chief until it is gone.
+    """Serve the chief until it is gone, or the launcher ends this process.
 
     Args:
       cluster: where this process is one that serves.
@@ -30,6 +31,7 @@ def serve(cluster: Cluster, finished: Callable[[], bool]) -> None:
     # A step waits for others inside TensorFlow: with a thread for each core, on one core, it would wait for ever.
     threads = max(len(share.cores()), cluster.workers)
     with runtime.own_port(tf):
+        # It needs no holding: TensorFlow's servers cannot be stopped, and end with their process.
         tf.distribute.Server(
             tf.train.ClusterSpec(cluster.jobs),
             job_name=kind,
@@ -37,6 +39,11 @@ def serve(cluster: Cluster, finished: Callable[[], bool]) -> None:
             protocol="grpc",
             config=tf.compat.v1.ConfigProto(inter_op_parallelism_threads=threads),
         )
+    if signs.launched():
+        # The launcher knows when the chief is gone, and ends what is left without a word.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        while True:
+            signal.pause()
     _stay(cluster.addresses[0], watch.seconds(watch.START))
     if not finished():
         raise PeersLost(

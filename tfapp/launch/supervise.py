@@ -424,7 +424,8 @@ class Job:
         for worker in by_itself:
             if worker.exit_code is None:
                 return worker, _without_a_word(worker)
-        silent = [worker for worker in self.workers if worker.ended_by_us and worker.exit_code is None]
+        asked = [worker for worker in self.workers if worker.ended_by_us and worker.exit_code is None]
+        silent = [worker for worker in asked if worker.code != -signal.SIGTERM]
         if silent:
             return silent[0], "does not answer: it is stopped, or its host or network is gone"
         return None, "the workers lost each other: a host or the network is gone"
