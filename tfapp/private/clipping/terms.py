@@ -79,8 +79,11 @@ class Outer:
 
     @property
     def _outputs_first(self) -> bool:
-        """Whether products are [c, k]: few rows and many columns are multiplied twice as fast as the other way round."""
-        return self.outputs.shape[2] < self.inputs.shape[2]
+        """Whether products are [c, k]: few rows and many columns are faster, by more than it takes to turn them round.
+
+        At one place an example, there are too few rows to sum over for that.
+        """
+        return self._places != 1 and self.outputs.shape[2] < self.inputs.shape[2]
 
     @cached_property
     def _products(self) -> tf.Tensor:
