@@ -75,7 +75,7 @@ CONFLICTS = (
     Conflict(
         lambda p: p.private and (p.fit.clip_norm or p.fit.clip_value),
         "private with fit.clip_norm or fit.clip_value, which clip the sum after the noise",
-        "clip each example's gradient: private.clip_norm=1",
+        "each example's gradient is clipped by private.clip_norm: leave the other out (fit.clip_norm=none)",
     ),
     Conflict(
         lambda p: p.private and not p.fit.shuffle and p.private.sampling == "shuffle",

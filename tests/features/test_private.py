@@ -22,6 +22,8 @@ from tfapp.private import ledger
 from tfapp.runtime import Machine
 
 SMALL = str(Path(__file__).parents[1] / "fixtures" / "small.py")
+pytestmark = pytest.mark.moderate
+
 PRIVATE = ["private.noise_multiplier=1", "batch_norm=false"]
 
 

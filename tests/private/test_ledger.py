@@ -102,6 +102,7 @@ def test_a_delta_that_says_nothing_is_refused() -> None:
         ledger.made(PLANNED, 0.01, "pld", key=SECRET, data_sha256=None, clip_norm=1.0)
 
 
+@pytest.mark.moderate
 def test_trials_on_the_same_data_are_composed() -> None:
     a, b = of(PLANNED), of(replace(PLANNED, noise_multiplier=6.0, steps=20))
     found = ledger.together([a, b])
@@ -111,11 +112,13 @@ def test_trials_on_the_same_data_are_composed() -> None:
     assert (found["runs"], found["steps"], found["data"]) == (2, 80, 1)
 
 
+@pytest.mark.moderate
 def test_the_same_run_counts_once_with_the_most_steps() -> None:
     a = of(PLANNED)
     assert ledger.together([a, ledger.taken(a, 10), a])["epsilon"]["rdp"] == a.spent
 
 
+@pytest.mark.moderate
 def test_other_data_counts_unless_it_is_said_to_share_no_example() -> None:
     a, b = of(PLANNED), of(replace(PLANNED, noise_multiplier=6.0), data_sha256="b")
     both = accounting.epsilon([a.done, b.done], 1e-4, "rdp")
@@ -123,6 +126,7 @@ def test_other_data_counts_unless_it_is_said_to_share_no_example() -> None:
     assert ledger.together([a, b], disjoint=True)["epsilon"]["rdp"] == a.spent
 
 
+@pytest.mark.moderate
 def test_what_a_run_began_from_is_in_its_epsilon() -> None:
     parent = of(PLANNED)
     child = of(replace(PLANNED, steps=20), parents=[parent])

@@ -18,6 +18,8 @@ from tfapp.private.step import Adaptive, Step
 
 SMALL = str(Path(__file__).parents[1] / "fixtures" / "small.py")
 
+pytestmark = pytest.mark.moderate
+
 # The CPU can be parted only before TensorFlow starts, so this is a process of its own.
 SCRIPT = """
 import json, sys, tempfile

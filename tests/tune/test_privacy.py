@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tune.searches import asked
+from tfapp.errors import Refused
 from tfapp.private import accounting, ledger
 from tfapp.private.accounting import Mechanism
 from tfapp.report import words
@@ -33,14 +34,14 @@ def trained(folder: Path, steps: int, **facts) -> ledger.Ledger:
 def test_every_training_counts_with_the_steps_that_it_took(tmp_path: Path) -> None:
     trained(tmp_path / "trials" / "0", 60)
     trained(tmp_path / "trials" / "1", 10)  # Stopped.
-    trained(tmp_path / "trials" / "2" / "fold-0", 60)
-    trained(tmp_path / "trials" / "2" / "fold-1", 60, data_sha256="b")
+    trained(tmp_path / "trials" / "2" / "seed-0", 60)
+    trained(tmp_path / "trials" / "2" / "seed-1", 60, data_sha256="b")
     shutil.copytree(tmp_path / "trials" / "0", tmp_path / "best")
-    whole = privacy.write(tmp_path, folds=2)
+    whole = privacy.write(tmp_path)
     assert whole is not None
     assert (whole["runs"], whole["steps"]) == (4, 190)
     assert whole["epsilon"]["rdp"] == accounting.epsilon(replace(PLANNED, steps=190), 1e-4, "rdp") > whole["largest"]
-    assert privacy.COMPOSED in whole["not_covered"] and privacy.FOLDS in whole["not_covered"]
+    assert privacy.COMPOSED in whole["not_covered"]
     assert len(Run(tmp_path).read("privacy.json")["each"]) == 4
 
 
@@ -98,3 +99,8 @@ def test_the_winners_own_report_tells_what_the_search_cost(tmp_path: Path) -> No
     told = privacy.told(tmp_path / "best", report, whole)
     assert whole is not None and words.spent(told["privacy"]) == whole["epsilon"]["rdp"]
     assert "of the search" in (tmp_path / "best" / "report.html").read_text()
+
+
+def test_folds_are_refused_since_their_scores_have_no_noise() -> None:
+    with pytest.raises(Refused, match="--repeat"):
+        asked(["learning_rate=log:1e-4..1e-1", "private.noise_multiplier=1"], folds=2)

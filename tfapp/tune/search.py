@@ -221,8 +221,7 @@ def _check_folds(search: Search) -> None:
     if search.plan({}).private:
         raise Refused(
             f"--folds {search.folds} on a private training: each example is validation data of one fold, whose score has no "
-            "noise
-use --repeat, which trains with several seeds"
+            "noise\nuse --repeat, which trains with several seeds"
         )
     split = search.module.Config.model_fields.get("split")
     if split is None or split.annotation is not Split:
