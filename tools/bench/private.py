@@ -8,6 +8,7 @@ time is CPU time on one core, which another program on the machine disturbs less
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -34,8 +35,8 @@ THEIRS = ("plain", "hooks", "functorch", "ew", "ghost")
 PACE, BLOCK = 10, 0.4
 
 
-def compiled(kind: str, words: list[str], batch: int) -> tuple[Callable[[], None], int]:
-    """(what takes PACE steps of a model, the steps that it has)."""
+def compiled(kind: str, words: list[str], batch: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """(what takes PACE steps of a model, what traces them only)."""
     import tensorflow as tf
 
     from tfapp import features, train
@@ -55,7 +56,7 @@ def compiled(kind: str, words: list[str], batch: int) -> tuple[Callable[[], None
     rows = iter(held.repeat())
     job.model._steps_per_execution.assign(PACE)
     step = job.model.make_train_function()
-    return lambda: step(rows), job.total_steps
+    return lambda: step(rows), lambda: step.get_concrete_function(rows)
 
 
 def in_turn(kind: str, batch: int, rounds: int) -> dict[str, list[float]]:
@@ -138,13 +139,16 @@ def memory(asked: argparse.Namespace) -> Iterator[str]:
 
 
 def once(asked: argparse.Namespace) -> Iterator[str]:
-    """One process's peak and growth, as JSON; what is traced and planned before the first step is no growth."""
-    take, _ = compiled("cnn", asked.words, 1024)
-    take.__closure__  # noqa: B018
+    """One process's peak, and how far steps raise it, as JSON; what is traced and planned before them is no growth."""
+    take, trace = compiled("cnn", ["config.n=10000", *asked.words], 1024)
+    trace()
+    # What is free would be taken first: it goes back to the system.
+    ctypes.CDLL(None).malloc_trim(0)
     before = _resident("VmRSS")
-    for _ in range(3):
-        take()
-    yield json.dumps({"peak": _resident("VmHWM"), "growth": _resident("VmHWM") - before})
+    Path("/proc/self/clear_refs").write_text("5")
+    take()
+    peak = _resident("VmHWM")
+    yield json.dumps({"peak": peak, "growth": peak - before})
 
 
 def _resident(what: str) -> float:
@@ -153,8 +157,77 @@ def _resident(what: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
 
+BUDGETS, SEEDS = (1, 3, 8), range(3)
+MNIST = ["fit.batch_size=256", "fit.epochs=15", "fit.patience=none"]
+PRIVATE = ["private.delta=1e-5", "private.replace_batchnorm=true"]
+
+
 def accuracy(asked: argparse.Namespace) -> Iterator[str]:
-    raise NotImplementedError
+    """What ε costs in test accuracy, by the app and by Opacus with the same σ, q, steps and model."""
+    data = [f"config.folder={asked.folder.resolve() / 'mnist10k'}", *MNIST]
+
+    def by_app(epsilon: int | None, seed: int) -> tuple[float, float | None]:
+        """(test accuracy, σ)."""
+        words = [*PRIVATE, f"private.epsilon={epsilon}"] if epsilon else []
+        run = place / f"{epsilon}-{seed}"
+        _said([sys.executable, "-m", "tfapp", "train", "mnist", *data, *words, f"runtime.seed={seed}", "--run", run])
+        score = json.loads((run / "report.json").read_text())["evaluation"]["scores"]["accuracy"]["value"]
+        return score, json.loads((run / "privacy.json").read_text())["noise_multiplier"] if epsilon else None
+
+    def by_opacus(noise: float, seed: int) -> float:
+        told = _said([OPACUS, HERE / "rivals" / "opacus_fit.py", arrays, str(noise), str(seed)])
+        return float(told.split()[-1])
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        place = Path(folder)
+        arrays = place / "arrays.npz"
+        whole = {(e, s): pool.submit(by_app, e, s) for e in (None, *BUDGETS) for s in SEEDS}
+        n, steps = _prepare(arrays, data)
+        noises = {epsilon: whole[epsilon, SEEDS[0]].result()[1] for epsilon in BUDGETS}
+        theirs = {(e, s): pool.submit(by_opacus, noises[e], s) for e in BUDGETS for s in SEEDS}
+        said = f"{n:,} examples, batch 256, {steps} steps, δ 1e-5; medians of {len(SEEDS)} seeds (lowest to highest)."
+        yield f"{machine()}; {said}"
+        yield ""
+        yield "| ε | σ | `tfapp` | Opacus |"
+        yield "|---|---|---|---|"
+        yield f"| without privacy | | {_spread([whole[None, s].result()[0] for s in SEEDS])} | |"
+        for epsilon in reversed(BUDGETS):
+            ours = _spread([whole[epsilon, s].result()[0] for s in SEEDS])
+            other = _spread([theirs[epsilon, s].result() for s in SEEDS])
+            yield f"| {epsilon} | {noises[epsilon]:.3f} | {ours} | {other} |"
+
+
+def _prepare(arrays: Path, words: list[str]) -> tuple[int, int]:
+    """Write the rows of each part and the learning rate of each step; (training examples, steps)."""
+    import numpy as np
+
+    from tfapp import job as jobs
+    from tfapp import optimizers
+    from tfapp.cli import asking
+
+    _, recipe, plan, _ = asking.ask(["mnist", *words], [], None, None)
+    with plan.runtime.enter() as machine:
+        data = recipe.data(plan.config)
+        job = jobs.of(plan, recipe, data, machine)
+    schedule = optimizers.Schedule.from_config(job.optimizer.get_config()["learning_rate"]["config"])
+    rates = [float(schedule(step)) for step in range(job.total_steps)]
+    held = {"batch": plan.fit.batch_size, "rates": rates}
+    for name in ("train", "validation", "test"):
+        part = getattr(data, name)
+        held |= {f"{name}_x": part.features, f"{name}_y": part.labels}
+    np.savez(arrays, **held)
+    return len(data.train), job.total_steps
+
+
+def _said(command: list[str | Path]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def _spread(scores: list[float]) -> str:
+    return f"{statistics.median(scores):.3f} ({min(scores):.3f}–{max(scores):.3f})"
 
 
 def machine() -> str:

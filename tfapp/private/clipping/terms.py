@@ -38,14 +38,12 @@ class Outer:
       outputs: the gradient of what was multiplied, [b, t, c].
       shape: of the variable.
       order: its axes such that those of k come first and then those of c; None for as they are.
-      split: the sizes of finer axes that the variable is seen with for `order`; None for its own.
     """
 
     inputs: tf.Tensor
     outputs: tf.Tensor
     shape: tuple[int, ...]
     order: tuple[int, ...] | None = None
-    split: tuple[int, ...] | None = None
 
     def each(self) -> tf.Tensor:
         return self._placed(self._products, 1)
@@ -92,18 +90,17 @@ class Outer:
 
     def _placed(self, products: tf.Tensor, leading: int) -> tf.Tensor:
         """Products in the shape of the variable, behind `leading` axes."""
-        axes = self.split or self.shape
-        order = list(self.order or range(len(axes)))
+        order = list(self.order or range(len(self.shape)))
         if self._outputs_first:
-            outputs = _last_of(order, axes, self.outputs.shape[2])
+            outputs = _last_of(order, self.shape, self.outputs.shape[2])
             order = order[-outputs:] + order[:-outputs] if outputs else order
         first = tf.unstack(tf.shape(products)[:leading])
-        placed = tf.reshape(products, [*first, *(axes[axis] for axis in order)])
+        placed = tf.reshape(products, [*first, *(self.shape[axis] for axis in order)])
         if order != sorted(order):
             placed = tf.transpose(
                 placed, [*range(leading), *(leading + order.index(axis) for axis in range(len(order)))]
             )
-        return tf.reshape(placed, [*first, *self.shape]) if self.split else placed
+        return placed
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +154,10 @@ def joined(terms: list[Term]) -> Term:
     if len(terms) == 1:
         return terms[0]
     first = terms[0]
-    if isinstance(first, Outer) and all(
-        isinstance(one, Outer) and (one.order, one.split) == (first.order, first.split) for one in terms
-    ):
+    if isinstance(first, Outer) and all(isinstance(one, Outer) and one.order == first.order for one in terms):
         inputs = tf.concat([one.inputs for one in terms], 1)  # type: ignore[union-attr]
         outputs = tf.concat([one.outputs for one in terms], 1)  # type: ignore[union-attr]
-        return Outer(inputs, outputs, first.shape, first.order, first.split)
+        return Outer(inputs, outputs, first.shape, first.order)
     if isinstance(first, Lookup) and all(isinstance(one, Lookup) for one in terms):
         rows = tf.concat([tf.cast(one.rows, tf.int64) for one in terms], 1)  # type: ignore[union-attr]
         return Lookup(rows, tf.concat([one.outputs for one in terms], 1), first.table)  # type: ignore[union-attr]
