@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def convolution(call: Call, g: tf.Tensor) -> Terms:
     g = _places(g, 1)
     height, width, channels, filters = _kernel_size(layer) + tuple(layer.kernel.shape[-2:])
     if layer.groups == 1:
-        yield layer.kernel, Outer(_patches(layer, x), g, tuple(layer.kernel.shape))
+        yield layer.kernel, Outer(x, g, tuple(layer.kernel.shape), cut=partial(_patches, layer))
     else:
         a = _split(_patches(layer, x), height * width, layer.groups, channels)
         found = tf.einsum("bpkgi,bpgo->bkigo", a, _split(g, layer.groups, filters // layer.groups))
