@@ -244,11 +244,11 @@ def written(page: str, table: str, rows: str) -> str:
     Raises:
       SystemExit: it has no such marks.
     """
-    begin, end = f"<!-- tools/bench/private {table} -->\n", "\n<!-- end -->"
+    begin, end = f"<!-- tools/bench/private {table} -->\n", "<!-- end -->"
     before, mark, after = page.partition(begin)
     if not mark:
         raise SystemExit(f"{DOCS} has no line {begin}")
-    return f"{before}{begin}{rows}{end}{after.partition(end)[2]}"
+    return f"{before}{begin}{rows}\n{end}{after.partition(end)[2]}"
 
 
 def main() -> None:
