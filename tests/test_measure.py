@@ -71,3 +71,12 @@ def test_a_worker_is_measured_without_the_others() -> None:
     ):
         alone = measure._alone(asked, workers).runtime
         assert (alone.strategy, alone.replicas) == ("auto", None)
+
+
+@pytest.mark.slow
+def test_a_private_step_is_measured_with_every_row_and_spends_no_budget() -> None:
+    with measure.Measuring(plan("small", "private=3", "batch_norm=false", "fit.epochs=1")) as device:
+        small, large = device.train(2), device.train(54)
+        assert small is not None and large is not None
+        # More steps were run than the plan's four.
+        assert small.seconds < large.seconds

@@ -255,7 +255,7 @@ def _serve(tell: Callable[[dict[str, Any]], None]) -> None:
     from tfapp import job as jobs
 
     with plan.runtime.enter() as machine:
-        plan = settled(plan, machine.replicas * plan.fit.accumulate)
+        plan = _with_any_noise(settled(plan, machine.replicas * plan.fit.accumulate))
         data = features.data(plan, module)
         with machine.strategy.scope():
             job = features.apply(plan, jobs.of(plan, module, data, machine))
@@ -264,6 +264,14 @@ def _serve(tell: Callable[[dict[str, Any]], None]) -> None:
         for line in sys.stdin:
             ((what, batch),) = json.loads(line).items()
             tell(_guarded(getattr(steps, what), batch))
+
+
+def _with_any_noise(plan: Plan) -> Plan:
+    """Noise costs the same however much it is; to find how much a budget asks for would take memory of its own."""
+    if plan.private is None:
+        return plan
+    noise = {"epsilon": None, "noise_multiplier": 1.0}
+    return plan.model_copy(update={"private": plan.private.model_copy(update=noise)})
 
 
 def _guarded(answer: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
@@ -344,7 +352,9 @@ def _resized(job: Job, batch: int) -> Job:
     """The job with batches of another size."""
     validation = replace(job.validation, batch_size=batch // job.plan.fit.accumulate) if job.validation else None
     plan = settled(job.plan, batch)
-    return replace(job, plan=plan, train=replace(job.train, batch_size=batch), validation=validation)
+    # Of a private training every row is taken, as if that many had been drawn.
+    train = replace(job.train, batch_size=batch, choice=None)
+    return replace(job, plan=plan, train=train, validation=validation)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ class Private(Settings):
           Usage: ε or δ means nothing for so many examples. Missing: the run has lost its key.
         """
         from tfapp.data import splits
+        from tfapp.data.pipeline import ENDLESS
         from tfapp.private import accounting, batchnorm, clipping, keeper, ledger, sampling, secret
         from tfapp.private.step import Adaptive, Step
 
@@ -94,7 +95,7 @@ class Private(Settings):
             noise,
             clip,
             mechanism.batch_size,
-            mechanism.steps,
+            mechanism.steps if job.folder else ENDLESS,  # A measurement releases nothing.
             key.key("noise"),
             key.key("count"),
             self.microbatch,

@@ -13,11 +13,11 @@ from typing import Any
 import tensorflow as tf
 
 
-def gaussian(key: int, step: Any, size: int) -> tf.Tensor:
-    """float32 [size], standard normal and independent.
+def gaussian(key: int, step: Any, size: int, deviation: float | tf.Tensor = 1.0) -> tf.Tensor:
+    """float32 [size], normal, independent, of mean 0.
 
     Args:
-      key: in [0, 2^64). step: int64 scalar (tensor or not). size: at most 2^33.
+      key: in [0, 2^64). step: int64 scalar (tensor or not). size: at most 2^33. deviation: the standard one; a scalar.
     """
     half = -(-size // 2)
     # Integers, not floats: a uniform float32 of TensorFlow has 23 bits, and ends the normal distribution at 5.6 deviations.
@@ -29,13 +29,14 @@ def gaussian(key: int, step: Any, size: int) -> tf.Tensor:
         dtype=tf.uint32,
     )
     # In (0, 1]: as float32 the largest integers round up to 1, whose radius is 0.
-    unit = tf.cast(bits, tf.float32) * 2.0**-32 + 2.0**-33
-    radius, angle = tf.sqrt(-2.0 * tf.math.log(unit[0])), (2.0 * math.pi) * unit[1]
+    unit = tf.cast(bits[0], tf.float32) * 2.0**-32 + 2.0**-33
+    radius = tf.sqrt(tf.math.log(unit) * (-2.0 * tf.square(tf.cast(deviation, tf.float32))))
+    angle = tf.cast(bits[1], tf.float32) * (2.0 * math.pi * 2.0**-32)
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)[:size]
 
 
-def like(key: int, step: Any, shapes: list[tf.TensorShape]) -> list[tf.Tensor]:
-    """Standard normal noise of several shapes, from one draw."""
+def like(key: int, step: Any, shapes: list[tf.TensorShape], deviation: float | tf.Tensor = 1.0) -> list[tf.Tensor]:
+    """Normal noise of several shapes and one standard deviation, from one draw."""
     sizes = [shape.num_elements() for shape in shapes]
-    drawn = tf.split(gaussian(key, step, sum(sizes)), sizes)
+    drawn = tf.split(gaussian(key, step, sum(sizes), deviation), sizes)
     return [tf.reshape(part, shape) for part, shape in zip(drawn, shapes, strict=True)]

@@ -104,8 +104,9 @@ class Step:
             return sums
 
         def noised() -> list[tf.Tensor]:
-            drawn = noise.like(self.noise_key, step, [total.shape for total in sums])
-            return [total + self.noise_multiplier * norm * one for total, one in zip(sums, drawn, strict=True)]
+            shapes = [total.shape for total in sums]
+            drawn = noise.like(self.noise_key, step, shapes, self.noise_multiplier * norm)
+            return [total + one for total, one in zip(sums, drawn, strict=True)]
 
         return _on_the_first(noised, lambda: sums)
 
@@ -178,7 +179,7 @@ class Step:
         # Counted around a half, one example changes the sum by no more than a half.
         below = tf.where(own > 0, tf.cast(norms <= now, tf.float32) - 0.5, tf.zeros_like(norms))
         count = _on_the_first(
-            lambda: tf.reduce_sum(below) + rule.noise * noise.gaussian(self.count_key, step, 1)[0],
+            lambda: tf.reduce_sum(below) + noise.gaussian(self.count_key, step, 1, rule.noise)[0],
             lambda: tf.reduce_sum(below),
         )
         context = tf.distribute.get_replica_context()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,13 +64,8 @@ def convolution(call: Call, g: tf.Tensor) -> Terms:
     x, g = _channels_last(layer, _float(call.input)), _channels_last(layer, _float(g))
     g = _places(g, 1)
     height, width, channels, filters = _kernel_size(layer) + tuple(layer.kernel.shape[-2:])
-    if layer.groups == 1 and _in_blocks(layer, x):
-        side = layer.strides[0]
-        split = (height // side, side, width // side, side, channels, filters)
-        a = _patches(layer, x, blocks=True)
-        yield layer.kernel, Outer(a, g, tuple(layer.kernel.shape), (0, 2, 1, 3, 4, 5), split)
-    elif layer.groups == 1:
-        yield layer.kernel, Outer(_patches(layer, x), g, tuple(layer.kernel.shape))
+    if layer.groups == 1:
+        yield layer.kernel, Outer(x, g, tuple(layer.kernel.shape), cut=partial(_patches, layer))
     else:
         a = _split(_patches(layer, x), height * width, layer.groups, channels)
         found = tf.einsum("bpkgi,bpgo->bkigo", a, _split(g, layer.groups, filters // layer.groups))
@@ -176,11 +172,8 @@ def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
     return (1, *sizes) if len(sizes) == 1 else tuple(sizes)  # type: ignore[return-value]
 
 
-def _patches(layer: keras.layers.Layer, x: tf.Tensor, blocks: bool = False) -> tf.Tensor:
-    """What a convolution multiplies at each place: [b, places, height · width · channels].
-
-    With `blocks`, k is in the order that `_in_blocks` tells.
-    """
+def _patches(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
+    """What a convolution multiplies at each place: [b, places, height · width · channels]."""
     examples, padding = x, layer.padding.upper()
     if padding == "CAUSAL":
         x, padding = tf.pad(x, [[0, 0], [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0], [0, 0]]), "VALID"
@@ -188,12 +181,14 @@ def _patches(layer: keras.layers.Layer, x: tf.Tensor, blocks: bool = False) -> t
     if layer.rank == 1:
         images = images[:, None]
     kernel, strides, rates = _kernel_size(layer), _pair(layer.strides), _pair(layer.dilation_rate)
-    if layer.rank == 1:
-        strides = (strides[1], strides[1])
     size = kernel[0] * kernel[1] * images.shape[-1]
-    if blocks or (strides == (1, 1) and images.shape[1:3].is_fully_defined()):
-        cut = _cut_by_slices(images, kernel, strides[0], rates, padding)
+    small = strides != (1, 1) and size <= LARGEST_CUT_BY_CONVOLUTION
+    whole = all(reach % stride == 0 for reach, stride in zip(kernel, strides, strict=True))
+    if whole and not small and images.shape[1:3].is_fully_defined():
+        cut = _cut_by_slices(images, kernel, strides, rates, padding)
     elif size <= LARGEST_CUT_BY_CONVOLUTION:
+        # Of several axes at once the kernels want one stride.
+        strides = (strides[1], strides[1]) if layer.rank == 1 else strides
         identity = tf.reshape(tf.eye(size), [*kernel, images.shape[-1], size])
         cut = tf.nn.conv2d(images, identity, strides, padding, dilations=rates)
     else:
@@ -203,37 +198,31 @@ def _patches(layer: keras.layers.Layer, x: tf.Tensor, blocks: bool = False) -> t
     return tf.reshape(cut, [tf.shape(examples)[0], -1, size])
 
 
-def _in_blocks(layer: keras.layers.Layer, x: tf.Tensor) -> bool:
-    """Whether patches are whole blocks of s × s pixels: k is [height / s, width / s, s, s, channels] then."""
-    kernel, (stride, other) = _kernel_size(layer), _pair(layer.strides)
-    known = layer.rank == 2 and x.shape[-3:].is_fully_defined()
-    large = kernel[0] * kernel[1] * layer.kernel.shape[-2] > LARGEST_CUT_BY_CONVOLUTION
-    whole = not (kernel[0] % stride or kernel[1] % stride) and tuple(layer.dilation_rate) == (1, 1)
-    return bool(known and large and whole and stride == other > 1)
-
-
 def _cut_by_slices(
-    images: tf.Tensor, kernel: tuple[int, int], stride: int, rates: tuple[int, int], padding: str
+    images: tf.Tensor, kernel: tuple[int, int], strides: tuple[int, int], rates: tuple[int, int], padding: str
 ) -> tf.Tensor:
-    """Patches by laying shifted images side by side, first along the width; half the time of ExtractImagePatches."""
-    places, shifts = [], []
-    for axis in (0, 1):
-        have, reach = images.shape[1 + axis], rates[axis] * (kernel[axis] - 1) + 1
+    """Patches by laying shifted images side by side, first along the width; half the time of ExtractImagePatches.
+
+    The kernel's sizes are multiples of the strides.
+    """
+    places, around, reached = [], [[0, 0]], [slice(None)]
+    for have, length, stride, rate in zip(images.shape[1:3], kernel, strides, rates, strict=True):
+        reach = rate * (length - 1) + 1
         number = -(-have // stride) if padding == "SAME" else (have - reach) // stride + 1
         missing = (number - 1) * stride + reach - have
-        around = [[0, 0], [0, 0], [0, 0], [0, 0]]
-        if missing > 0:
-            around[1 + axis] = [missing // 2, missing - missing // 2]
-            images = tf.pad(images, around)
-        elif missing < 0:
-            # What no patch reaches.
-            images = images[:, :missing] if axis == 0 else images[:, :, :missing]
         places.append(number)
-        shifts.append([at * rates[axis] for at in range(kernel[axis] // stride)])
-    if stride > 1:
-        images = tf.nn.space_to_depth(images, stride)
-    rows = tf.concat([images[:, :, at : at + places[1]] for at in shifts[1]], -1)
-    return tf.concat([rows[:, at : at + places[0]] for at in shifts[0]], -1)
+        around.append([missing // 2, missing - missing // 2] if missing > 0 else [0, 0])
+        reached.append(slice(None, missing if missing < 0 else None))
+    images = tf.pad(images[tuple(reached)], [*around, [0, 0]])
+    (down, right), channels = strides, images.shape[-1]
+    height, width = images.shape[1:3]
+    # A stride's pixels lie side by side already.
+    columns = tf.reshape(images, [-1, height, width // right, right * channels])
+    starts = [at * rates[1] for at in range(kernel[1] // right)]
+    rows = tf.concat([columns[:, :, at : at + places[1]] for at in starts], -1)
+    rows = tf.reshape(rows, [-1, height // down, down, places[1], kernel[1] * channels])
+    starts = [at * rates[0] for at in range(kernel[0])]
+    return tf.concat([rows[:, at // down : at // down + places[0], at % down] for at in starts], -1)
 
 
 def _sizes(x: tf.Tensor) -> list[Any]:

@@ -7,10 +7,15 @@ gradients, [b, *shape].
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
 import tensorflow as tf
+
+# In so many parts are the examples taken where what is cut out of them is large.
+PARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,73 +39,96 @@ class Outer:
     """Σ_t inputs[i, t] ⊗ outputs[i, t]: of a kernel that is multiplied at t places of each example.
 
     Attributes:
-      inputs: [b, t, k].
+      inputs: [b, t, k], or what `cut` makes this of.
       outputs: the gradient of what was multiplied, [b, t, c].
       shape: of the variable.
       order: its axes such that those of k come first and then those of c; None for as they are.
-      split: the sizes of finer axes that the variable is seen with for `order`; None for its own.
+      cut: from inputs of some of the examples to theirs of […, t, k], which are so much larger that they are not kept.
     """
 
     inputs: tf.Tensor
     outputs: tf.Tensor
     shape: tuple[int, ...]
     order: tuple[int, ...] | None = None
-    split: tuple[int, ...] | None = None
+    cut: Callable[[tf.Tensor], tf.Tensor] | None = None
 
     def each(self) -> tf.Tensor:
         return self._placed(self._products, 1)
 
     def squared(self) -> tf.Tensor:
         if self._places == 1:
-            return _sum_of_squares(self.inputs) * _sum_of_squares(self.outputs)
+            return _sum_of_squares(self.rows) * _sum_of_squares(self.outputs)
         if self._by_places:
-            alike = tf.matmul(self.inputs, self.inputs, transpose_b=True)
+            alike = tf.matmul(self.rows, self.rows, transpose_b=True)
             return tf.reduce_sum(alike * tf.matmul(self.outputs, self.outputs, transpose_b=True), [1, 2])
         return _sum_of_squares(self._products)
 
     def weighted(self, factors: tf.Tensor) -> tf.Tensor:
         if self._by_places:
             outputs = self.outputs * factors[:, None, None]
-            few, many = (outputs, self.inputs) if self._outputs_first else (self.inputs, outputs)
+            few, many = (outputs, self.rows) if self._outputs_first else (self.rows, outputs)
             total = tf.matmul(_rows(few), _rows(many), transpose_a=True)
         else:
             total = tf.tensordot(factors, self._products, 1)
         return self._placed(total, 0)
 
+    @cached_property
+    def rows(self) -> tf.Tensor:
+        """[b, t, k]."""
+        return self.cut(self.inputs) if self.cut else self.inputs
+
     @property
     def _places(self) -> int | None:
-        return self.inputs.shape[1]
+        return self.outputs.shape[1]
+
+    @property
+    def _columns(self) -> int:
+        return math.prod(self.shape) // self.outputs.shape[2]
 
     @property
     def _by_places(self) -> bool:
         """Whether two [t, t] matrices an example are less than its gradient [k, c] (Bu et al. 2022, section 3.2)."""
-        size = self.inputs.shape[2] * self.outputs.shape[2]
-        return self._places is not None and (self._places == 1 or 2 * self._places**2 < size)
+        return self._places is not None and (self._places == 1 or 2 * self._places**2 < math.prod(self.shape))
 
     @property
     def _outputs_first(self) -> bool:
-        """Whether products are [c, k]: few rows and many columns are multiplied twice as fast as the other way round."""
-        return self.outputs.shape[2] < self.inputs.shape[2]
+        """Whether products are [c, k]: few rows and many columns are faster, by more than it takes to turn them round.
+
+        At one place an example, there are too few rows to sum over for that.
+        """
+        return self._places != 1 and self.outputs.shape[2] < self._columns
 
     @cached_property
     def _products(self) -> tf.Tensor:
-        few, many = (self.outputs, self.inputs) if self._outputs_first else (self.inputs, self.outputs)
+        """[b, k, c], or [b, c, k] with the outputs first."""
+        if self.cut is None:
+            return self._multiplied(self.inputs, self.outputs)
+        examples = self.inputs.shape[0] or tf.shape(self.inputs)[0]
+        found: list[tf.Tensor] = []
+        for part in range(PARTS):
+            some = slice(examples * part // PARTS, examples * (part + 1) // PARTS)
+            # One after another, or all would be held at once.
+            with tf.control_dependencies(found[-1:]):
+                found.append(self._multiplied(self.cut(self.inputs[some]), self.outputs[some]))
+        return tf.concat(found, 0)
+
+    def _multiplied(self, inputs: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        few, many = (outputs, inputs) if self._outputs_first else (inputs, outputs)
         return tf.matmul(few, many, transpose_a=True)
 
     def _placed(self, products: tf.Tensor, leading: int) -> tf.Tensor:
         """Products in the shape of the variable, behind `leading` axes."""
-        axes = self.split or self.shape
-        order = list(self.order or range(len(axes)))
+        order = list(self.order or range(len(self.shape)))
         if self._outputs_first:
-            outputs = _last_of(order, axes, self.outputs.shape[2])
+            outputs = _last_of(order, self.shape, self.outputs.shape[2])
             order = order[-outputs:] + order[:-outputs] if outputs else order
         first = tf.unstack(tf.shape(products)[:leading])
-        placed = tf.reshape(products, [*first, *(axes[axis] for axis in order)])
+        placed = tf.reshape(products, [*first, *(self.shape[axis] for axis in order)])
         if order != sorted(order):
             placed = tf.transpose(
                 placed, [*range(leading), *(leading + order.index(axis) for axis in range(len(order)))]
             )
-        return tf.reshape(placed, [*first, *self.shape]) if self.split else placed
+        return placed
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +182,10 @@ def joined(terms: list[Term]) -> Term:
     if len(terms) == 1:
         return terms[0]
     first = terms[0]
-    if isinstance(first, Outer) and all(
-        isinstance(one, Outer) and (one.order, one.split) == (first.order, first.split) for one in terms
-    ):
-        inputs = tf.concat([one.inputs for one in terms], 1)  # type: ignore[union-attr]
+    if isinstance(first, Outer) and all(isinstance(one, Outer) and one.order == first.order for one in terms):
+        inputs = tf.concat([one.rows for one in terms], 1)  # type: ignore[union-attr]
         outputs = tf.concat([one.outputs for one in terms], 1)  # type: ignore[union-attr]
-        return Outer(inputs, outputs, first.shape, first.order, first.split)
+        return Outer(inputs, outputs, first.shape, first.order)
     if isinstance(first, Lookup) and all(isinstance(one, Lookup) for one in terms):
         rows = tf.concat([tf.cast(one.rows, tf.int64) for one in terms], 1)  # type: ignore[union-attr]
         return Lookup(rows, tf.concat([one.outputs for one in terms], 1), first.table)  # type: ignore[union-attr]
