@@ -42,6 +42,6 @@ def test_a_worker_whose_weights_differ_is_named_and_each_notes_its_own(tmp_path:
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
     check(model, Three(None, 3, 0, 3), tmp_path / "log")
     with pytest.raises(Failed, match="the weights of worker 1 differ from the chief's"):
-        check(model, Three(None, 3, 0, 3, (1,)), tmp_path / "log")
+        check(model, Three(None, 3, 0, 3, odd=(1,)), tmp_path / "log")
     first, second = (tmp_path / "log").read_text().splitlines()
     assert first == second and len(first.split()[-1]) == 64

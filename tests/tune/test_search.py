@@ -141,7 +141,7 @@ def test_the_shipped_recipes_have_a_space_whose_every_value_the_plan_takes(name:
         (
             ["digits", "units=int:1..3", "runtime.replicas=2", "--workers", "2"],
             3,
-            "runtime.replicas=2, which is for one",
+            "runtime.replicas=2, which is for another",
         ),
         (["digits", "units=int:1..3", "runtime.strategy=mirrored", "--workers", "2"], 3, "strategy=mirrored, which is"),
         (["digits", "units=int:1..3", "runtime.strategy=multiworker"], 3, "have several do it: --workers 2"),

@@ -92,7 +92,7 @@ def command(
     elif (strategy := search.plan({}).runtime.strategy) in ("multiworker", "parameter_server"):
         raise Refused(
             f"runtime.strategy={strategy}, but one process trains a trial\n"
-            "have several do it, synchronously: --workers 2; or leave the strategy out"
+            "have several do it: --workers 2; or leave the strategy out"
         )
     launching.alone("a search is started once, and starts its workers itself: env -u TF_CONFIG tfapp tune …")
     if hosts is None:
