@@ -36,7 +36,7 @@ def launched(run: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
             seen |= set(psutil.Process(job.pid).children())
             job.kill()
             job.wait()
-    gone, alive = psutil.wait_procs(seen, timeout=10)
+    _, alive = psutil.wait_procs(seen, timeout=10)
     assert not alive
 
 
@@ -100,7 +100,7 @@ def test_without_its_server_or_its_chief_a_job_goes_on_from_the_last_checkpoint(
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_sigterm_writes_a_checkpoint_and_the_same_command_goes_on_from_it(tmp_path: Path) -> None:
+def test_sigterm_to_the_launcher_ends_all_with_a_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with launched(run, "fit.epochs=2000") as job:
         until(lambda: epochs(run) >= 2, job)
