@@ -15,6 +15,7 @@ from tfapp.plan import Fit
 # In a process of its own, which nothing takes out of the cluster again. Two workers and a server in it are real ones.
 DRAWN = """
 import json, sys
+from types import SimpleNamespace
 from tfapp.runtime import import_tensorflow
 tf = import_tensorflow()
 import numpy as np, tf_keras as keras
@@ -38,7 +39,9 @@ with strategy.scope():
     model.optimizer.build(model.trainable_variables)
 batches = Batches(Examples(np.arange(200, dtype=np.float32), np.arange(200) % 3), 10)
 callback = keras.callbacks.Callback()
-training, validation = asynchronous.install(model, batches, None, Machine(strategy, 1, coordinator=coordinator), [callback])
+machine = Machine(strategy, 1, coordinator=coordinator)
+job = SimpleNamespace(model=model, machine=machine, train=batches, validation=None)
+training, validation = asynchronous.install(job, [callback], 0)
 assert validation is None and callback._supports_tf_logs
 
 

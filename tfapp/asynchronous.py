@@ -31,14 +31,13 @@ from tfapp.runtime import Machine
 AHEAD = 2
 
 
-def install(
-    model: keras.Model, train: Batches, validation: Batches | None, machine: Machine, callbacks: Sequence[Any]
-) -> tuple[Any, Any]:
+def install(job: Job, callbacks: Sequence[Any], start: int) -> tuple[Any, Any]:
     """What to give to the compiled model's `fit` as (training data, validation data).
 
     The model's functions are changed for it, and the callbacks let into a fit of this strategy: Keras keeps out those that
     look at each step's numbers, which are in other processes. Here they have come when a callback sees them.
     """
+    model, machine, train, validation = job.model, job.machine, job.train, job.validation
     for callback in callbacks:
         callback._supports_tf_logs = True
     workers = machine.strategy._extended._num_workers

@@ -6,8 +6,9 @@ model's arithmetic; the gathering alone takes a third of that. A step's number d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MethodType
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 import tf_keras as keras
@@ -15,24 +16,20 @@ import tf_keras as keras
 from tfapp import fused
 from tfapp.data.pipeline import ENDLESS, Batches
 from tfapp.job import Job
+from tfapp.plan import Fit
 from tfapp.runtime import Machine
 
 # Above it the hand-over is nothing beside the step, and a queue lets the other cores gather.
 MOST_BYTES = 2**20
 
 
-def install(
-    model: keras.Model, train: Batches, validation: Batches | None, machine: Machine, start: int, wanted: str = "auto"
-) -> Any:
-    """What to give to the compiled model's `fit` as (training data, validation data).
+def install(job: Job, callbacks: Sequence[Any], start: int) -> tuple[Any, Any]:
+    """What to give to the compiled model's `fit` as (training data, validation data), from step `start` on.
 
     On one CPU device, with small batches of what is in memory, the model's functions for it are ones that gather; what
     `fit` is given then only counts. Otherwise it is the dataset, and the function Keras's own.
-
-    Args:
-      start: the step that the training goes on from.
-      wanted: auto, step (also where batches are large) or queue.
     """
+    model, machine, wanted = job.model, job.machine, job.plan.fit.gather
 
     def given(batches: Batches | None, kind: str, start: int = 0) -> Any:
         if batches is None:
@@ -49,7 +46,7 @@ def install(
         setattr(model, f"make_{name}", MethodType(make, model))
         return tf.data.Dataset.range(ENDLESS)
 
-    return given(train, "train", start), given(validation, "test")
+    return given(job.train, "train", start), given(job.validation, "test")
 
 
 def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> Any:
@@ -81,6 +78,11 @@ def chosen(batches: Batches, machine: Machine, wanted: str = "auto") -> bool:
     elsewhere = machine.replicas > 1 or any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
     size = None if wanted == "queue" or elsewhere else batches.bytes_held
     return size is not None and (wanted == "step" or size * batches.batch_size <= MOST_BYTES * len(batches.examples))
+
+
+def pace(fit: Fit) -> int | Literal["auto"]:
+    """Steps that are run at once."""
+    return fit.steps_per_execution
 
 
 def line(job: Job) -> str:

@@ -30,6 +30,7 @@ from tfapp.job import Job
 from tfapp.launch import signs
 from tfapp.plan import Plan
 from tfapp.run import Run
+from tfapp.runtime import Machine
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def train(
             job = features.apply(plan, jobs.of(plan, recipe, data, machine, run.folder))
         if machine.chief:
             jobs.announce(job, say)
-            say(asynchronous.line(job) if machine.coordinator else gathered.line(job))
+            say(_feeding(machine).line(job))
         with readable(data):
             trained = fit(job, run, say, watch, profile)
             identical.check(trained.model, machine, run.log(machine))
@@ -84,6 +85,7 @@ def train(
 def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profile: int | None = None) -> Trained:
     """Train a job to its end, from the run's last checkpoint if there is one. It knows no feature."""
     plan, machine, model = job.plan, job.machine, job.model
+    feeding = _feeding(machine)
     restore_generators = compiled(job)
     monitor = job.monitor
     record = Record(run.folder if machine.chief else None, job.tells_training)
@@ -107,7 +109,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
     profiles = [Profile(profile, run.file("tensorboard"), machine)] if profile else []
     callbacks = [
         Pace(
-            asynchronous.pace(plan.fit) if machine.coordinator else plan.fit.steps_per_execution,
+            feeding.pace(plan.fit),
             job.total_steps,
             plan.fit.checkpoint.every_steps,
             start,
@@ -127,10 +129,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         best.set_model(model)
         best.on_train_end()
     else:
-        if machine.coordinator:
-            training, validation = asynchronous.install(model, job.train, job.validation, machine, callbacks)
-        else:
-            training, validation = gathered.install(model, job.train, job.validation, machine, start, plan.fit.gather)
+        training, validation = feeding.install(job, callbacks, start)
         try:
             model.fit(
                 training,
@@ -160,6 +159,11 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
     # Of the epochs and not of this process: the training may have begun in another.
     seconds = sum(row["seconds"] for row in record.rows)
     return Trained(model, record.rows, best.epoch if plan.fit.restore_best else None, seconds)
+
+
+def _feeding(machine: Machine) -> ModuleType:
+    """How steps come by their batches: `line`, `pace` and `install`."""
+    return asynchronous if machine.coordinator else gathered
 
 
 def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
