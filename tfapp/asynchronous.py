@@ -25,7 +25,6 @@ from tfapp import fused
 from tfapp.data.pipeline import Batches
 from tfapp.job import Job
 from tfapp.plan import Fit
-from tfapp.runtime import Machine
 
 # For each worker: one to be at, and one that waits for it. More would only make the numbers shown older.
 AHEAD = 2
