@@ -52,7 +52,7 @@ def fitted(folder: Path, *words: str, stop_at: int | None = None, monkeypatch=No
     with plan.runtime.enter() as machine:
         data = module.data(plan.config)
         with machine.strategy.scope():
-            job = features.apply(plan, jobs.of(plan, module, data, machine))
+            job = features.apply(plan, jobs.of(plan, module, data, machine, folder))
         if stop_at is not None:
             real = train.StopOnSignal._stop_if_asked
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 import types
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfapp import features, run, train
+from tests.test_train import fitted
+from tfapp import features
 from tfapp import job as jobs
 from tfapp import recipe as recipes
 from tfapp.cli import asking
@@ -144,27 +144,6 @@ def test_a_run_that_saw_the_examples_without_privacy_is_no_beginning(finished: P
     assert len(both.parents) == 1 and both.spent > first.spent
     assert main(["train", SMALL, "batch_norm=false", "n=60", "--run", str(tmp_path / "public")]) == 0
     assert main([*words, f"start={tmp_path / 'public'}", "--run", str(tmp_path / "three")]) == 0
-
-
-def fitted(folder: Path, *words: str, stop_at: int | None = None, monkeypatch=None):
-    """Fit without report: (weights, history), or the exception that stopped it at a step."""
-    recipe, module, plan, _ = asking.ask([SMALL, *words], [], None, None)
-    opened = run.begin(folder, plan, recipe.digest)
-    with plan.runtime.enter() as machine:
-        data = module.data(plan.config)
-        with machine.strategy.scope():
-            job = features.apply(plan, jobs.of(plan, module, data, machine, folder))
-        if stop_at is not None:
-            real = train.StopOnSignal._stop_if_asked
-
-            def stop(self):
-                if self._checkpoint.step >= stop_at:
-                    self._came = signal.SIGTERM
-                real(self)
-
-            monkeypatch.setattr(train.StopOnSignal, "_stop_if_asked", stop)
-        trained = train.fit(job, opened)
-    return trained.model.get_weights(), [row["val_loss"] for row in trained.history]
 
 
 @pytest.mark.slow
