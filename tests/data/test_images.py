@@ -92,6 +92,34 @@ def test_an_image_turned_by_exif_stands_upright(tmp_path, orientation):
     np.testing.assert_array_equal(found[0], upright)
 
 
+@pytest.mark.parametrize("orientation", [None, 0, 1, 6, 8, 9])
+@pytest.mark.parametrize("order", [b"II*\0", b"MM\0*"])
+@pytest.mark.parametrize("more", [b"", b'http://ns.adobe.com/xap/1.0/\0<a tiff:Orientation="3"/>', b"Exif\0\0II*\0"])
+def test_a_small_jpeg_s_orientation_is_the_one_that_pillow_tells(tmp_path, monkeypatch, orientation, order, more):
+    sign = "<" if order[:1] == b"I" else ">"
+    fields = [(0x010F, 2, 4, 0), *([(0x0112, 3, 1, orientation)] if orientation is not None else [])]
+    tiff = order + struct.pack(f"{sign}IH", 8, len(fields))
+    tiff += b"".join(struct.pack(f"{sign}HHIHxx", *field) for field in fields) + bytes(4)
+    segments = [b"Exif\0\0" + tiff, *([more] if more else [])]
+    whole = encoded("JPEG")
+    head = b"".join(b"\xff\xe1" + struct.pack(">H", len(one) + 2) + one for one in segments)
+    (tmp_path / "a.jpg").write_bytes(whole[:2] + head + whole[2:])
+    told = images.inspect(tmp_path / "a.jpg")
+    monkeypatch.setattr(images, "_inspect_plain", lambda path: None)
+    assert told == images.inspect(tmp_path / "a.jpg")
+
+
+@pytest.mark.moderate
+@pytest.mark.parametrize("resize", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_decoded_at_a_part_of_its_size_is_the_picture_made_smaller(tmp_path, resize, orientation):
+    path = save(tmp_path / "a.jpg", picture(12, 16).resize((1000, 700), Image.Resampling.BICUBIC), orientation)
+    whole = save(tmp_path / "a.png", ImageOps.exif_transpose(Image.open(path)))
+    reader = {"height": 60, "width": 90, "channels": 3, "dtype": "uint8", "resize": resize}
+    (small, wanted), _, _ = images.read_new(reader, [path, whole])
+    assert np.abs(small.astype(float) - wanted).mean() < 1.5
+
+
 def test_a_png_turned_by_exif_stands_upright(tmp_path):
     path = save(tmp_path / "a.png", picture(24, 36), 6)
     assert images.inspect(path) == 6

@@ -187,6 +187,16 @@ def test_an_augmentation_with_random_operations_draws_the_same_again() -> None:
     assert not same(one[0], joined(steps(batches, 4, 4))[0])
 
 
+@pytest.mark.parametrize("augment", [True, False])
+def test_what_a_recipe_gives_may_ask_tensors_with_python_s_if(augment: bool) -> None:
+    def halved(x: Any, seed: Any = None) -> Any:
+        if tf.reduce_sum(x) > 1e6:
+            x = x / 2
+        return x
+
+    (_, _, _), *_ = steps(Batches(numbered(4), 2, **{"augment" if augment else "transform": halved}), 1)
+
+
 def test_examples_that_are_loaded_are_loaded_one_by_one_before_augmentation_and_transformation() -> None:
     examples = numbered(6, load=lambda number: tf.fill([2], number))
     batches = Batches(examples, 4, augment=lambda x, seed: x * 10, transform=lambda x: tf.reduce_sum(x, 1))

@@ -32,6 +32,9 @@ from tfapp.errors import Missing
 from tfapp.runtime import Machine
 
 ENDLESS = 2**60
+# Our own functions are graph code as they stand; AutoGraph would read and translate them for a third of a second. What a recipe
+# gives (augment, transform, load) may use Python's `if` on tensors.
+_as_it_stands = tf.autograph.experimental.do_not_convert
 
 
 class Choice(Protocol):
@@ -135,17 +138,18 @@ class Batches:
         rows = -(-self.rows // of)
         turns = tf.data.Dataset.range(start * replicas, ENDLESS, every)
         if self._by_example:
-            dataset = turns.map(lambda turn: self._rows(turn, replicas, offset, of)).unbatch()
+            dataset = turns.map(_as_it_stands(lambda turn: self._rows(turn, replicas, offset, of))).unbatch()
             dataset = dataset.map(self._one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             dataset = dataset.batch(rows, drop_remainder=True)
             if self.transform or self.raw:
                 dataset = dataset.map(self._finished, num_parallel_calls=2)
         else:
-            dataset = turns.map(
-                lambda turn: self._batch(**self._rows(turn, replicas, offset, of)),
-                num_parallel_calls=2,
-                deterministic=True,
-            )
+
+            def batch(turn: Any) -> tuple[Any, Any, Any]:
+                return self._batch(**self._rows(turn, replicas, offset, of))
+
+            ready = batch if self.transform else _as_it_stands(batch)
+            dataset = turns.map(ready, num_parallel_calls=2, deterministic=True)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return dataset.prefetch(4).with_options(options)
