@@ -143,3 +143,11 @@ def test_the_commit_is_that_of_the_checkout() -> None:
 def test_outside_of_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_CHECKOUT", tmp_path)
     assert environment.commit() is None
+
+
+def test_freed_memory_is_given_back() -> None:
+    blocks = [bytes(100_000) for _ in range(500)]
+    kept = blocks[-1]
+    del blocks
+    environment.give_back_memory()
+    assert len(kept) == 100_000

@@ -5,6 +5,7 @@ Light to import; only `devices` imports TensorFlow.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
@@ -141,6 +142,13 @@ def memory() -> tuple[int, int]:
             taken = int(_read(folder / used).strip() or 0) - _statistic(folder / "memory.stat", cached)
             available = min(available, max(0, int(most) - max(0, taken)))
     return total, available
+
+
+def give_back_memory() -> None:
+    """Hand to the system what the process has freed, as after reading data; the C library would keep it for later."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def free_memory() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import asynchronous, batch_size, features, gathered, identical, stateless, worth
+from tfapp import asynchronous, batch_size, environment, features, gathered, identical, stateless, worth
 from tfapp import job as jobs
 from tfapp import recipe as recipes
 from tfapp import watch as watches
@@ -67,6 +67,7 @@ def train(
     with plan.runtime.enter() as machine, run.recorded(machine), recipes.at_work(recipe):
         plan = batch_size.settle(plan, recipe, run, machine, say)
         data = features.data(plan, recipe)
+        environment.give_back_memory()
         if machine.chief:
             run.describe(data)
         with machine.strategy.scope():
@@ -77,6 +78,7 @@ def train(
         with readable(data):
             trained = fit(job, run, say, watch, profile)
             identical.check(trained.model, machine, run.log(machine))
+            environment.give_back_memory()
             report = finish(run, recipe, job, trained) if machine.chief else {}
         machine.wait_for_all()
         return report

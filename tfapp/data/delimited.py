@@ -70,7 +70,7 @@ def columns(path: Path, width: int, delimiter: str = "auto") -> list[Any] | None
             if file.read(5).removeprefix(b"\xef\xbb\xbf").startswith((b"\r", b"\n")):
                 return None
             file.seek(0)
-            while block := file.read(2**24):
+            while block := file.read(2**20):
                 if b'"' in block or b"\0" in block or block.count(b"\r") != block.count(b"\r\n"):
                     return None
                 lines, last = lines + block.count(b"\n"), block[-1:]

@@ -138,7 +138,7 @@ class Batches:
         rows = -(-self.rows // of)
         turns = tf.data.Dataset.range(start * replicas, ENDLESS, every)
         if self._by_example:
-            dataset = turns.map(_as_it_stands(lambda turn: self._rows(turn, replicas, offset, of))).unbatch()
+            dataset = turns.map(lambda turn: self._rows(turn, replicas, offset, of)).unbatch()
             dataset = dataset.map(self._one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             dataset = dataset.batch(rows, drop_remainder=True)
             if self.transform or self.raw:
@@ -167,6 +167,7 @@ class Batches:
 
         return machine.strategy.distribute_datasets_from_function(share)
 
+    @_as_it_stands
     def gathered(self, step: Any) -> Any:
         """The batch of a step (int64 scalar) of one replica, where `bytes_held` is known."""
         return self._batch(**self._rows(step, 1, 0, 1))
@@ -197,6 +198,7 @@ class Batches:
             held["beside"] = _tensors(self.beside or {})
         return held
 
+    @_as_it_stands
     def _rows(self, turn: Any, replicas: int, offset: int, of: int) -> dict[str, Any]:
         """What is known of each row of a worker's turn before anything is gathered."""
         step, replica, rows = turn // replicas, offset + turn % replicas, -(-self.rows // of)
