@@ -246,3 +246,8 @@ def test_validation_takes_no_more_steps_and_fills_up_less_than_a_row_a_step_and_
     steps = math.ceil(n / (replicas * share))
     assert rows % replicas == 0 and rows <= replicas * share
     assert math.ceil(n / rows) <= steps and rows * steps - n < replicas * steps
+
+
+def test_xla_on_several_cpu_replicas_is_refused_in_words() -> None:
+    with pytest.raises(Refused, match="runtime.strategy=single"):
+        made("fit.jit=true", machine=Machine(ONE.strategy, 2))

@@ -102,9 +102,10 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine, folder: Pat
     """The recipe's data, model and training as one job, before any feature; called in the strategy's scope.
 
     Raises:
-      Refused: the global batch cannot be shared out evenly. Failed: a part of the recipe does not fit the data.
+      Refused: the global batch cannot be shared out evenly, or XLA cannot compile for these devices. Failed: a part of the recipe does not fit the data.
     """
     batch_size.shareable(plan, machine.replicas)
+    _compilable(plan, machine)
     # Layers have the same names whatever was built in this process before: settings name them.
     keras.backend.reset_uids()
     preprocess = Preprocess.of(recipe, plan.config, data)
@@ -127,6 +128,15 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine, folder: Pat
         folder=folder,
     )
     return replace(job, optimizer=planned(job.optimizer, plan.fit, len(train), job.total_steps))
+
+
+def _compilable(plan: Plan, machine: Machine) -> None:
+    """Refuse XLA where it fails with an error of its own: a step on one CPU device reaches for another's variables."""
+    if plan.fit.jit and machine.replicas > 1 and not any(map(tf.config.list_logical_devices, ("GPU", "TPU"))):
+        raise Refused(
+            f"fit.jit=true with {machine.replicas} replicas on CPUs, for which XLA cannot compile a step\n"
+            "leave fit.jit out, or train with one replica: runtime.strategy=single"
+        )
 
 
 def count_each_example_once(model: keras.Model) -> None:
