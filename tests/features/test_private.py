@@ -86,6 +86,7 @@ def test_another_run_draws_other_noise(finished: Path, tmp_path: Path) -> None:
         (["private=1e-4", "private.delta=1e-9"], 3, "no noise"),
         (["private=3", "private.noise_multiplier=1"], 3, "give one of them"),
         (["private=3", "private.clip_norm=0"], 2, "above 0"),
+        (["private=3", "private.clip_quantile=0.7"], 2, "clip_norm=adaptive"),
         (["private=3", "private.clip_norm=adaptive", "private.count_noise=0.01"], 3, "count"),
         (["private=3", "fit.monitor=loss"], 3, "has no noise"),
         (["private=3", "split.validation=0"], 3, "validation part"),

@@ -66,8 +66,13 @@ class Private(Settings):
 
     @model_validator(mode="after")
     def _clip_to_something(self) -> Private:
-        if self.clip_norm != "adaptive" and not self.clip_norm > 0:
+        if self.clip_norm == "adaptive":
+            return self
+        if not self.clip_norm > 0:
             raise ValueError(f"clip_norm={self.clip_norm} is not above 0")
+        for name in ("clip_quantile", "clip_start", "clip_rate", "count_noise"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of clip_norm=adaptive, and clip_norm is {self.clip_norm}")
         return self
 
     def apply(self, job: Job) -> Job:
@@ -77,6 +82,8 @@ class Private(Settings):
           Refused: something of the model, the data or the plan can not be private, or no noise is enough.
           Usage: ε or δ means nothing for so many examples. Missing: the run has lost its key.
         """
+        import tensorflow as tf
+
         from tfapp.data import splits
         from tfapp.data.pipeline import ENDLESS
         from tfapp.private import accounting, batchnorm, clipping, keeper, ledger, sampling, secret
@@ -99,7 +106,7 @@ class Private(Settings):
             key.key("noise"),
             key.key("count"),
             self.microbatch,
-            fixed=job.plan.fit.jit or job.plan.runtime.strategy == "tpu",
+            fixed=job.plan.fit.jit or bool(tf.config.list_logical_devices("TPU")),
         )
         train = job.train
         if self.sampling == "poisson":
