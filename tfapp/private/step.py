@@ -90,7 +90,7 @@ class Step:
         noised = self._noised(sums, norm, taken)
         penalties = _penalties(model, variables)
         gradients = [
-            tf.cast(total / self.batch_size + penalty, variable.dtype)
+            tf.cast(total if penalty is None else total + penalty, variable.dtype)
             for total, penalty, variable in zip(noised, penalties, variables, strict=True)
         ]
         model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -105,18 +105,19 @@ class Step:
 
         def noised() -> list[tf.Tensor]:
             shapes = [total.shape for total in sums]
-            drawn = noise.like(self.noise_key, step, shapes, self.noise_multiplier * norm)
+            deviation = self.noise_multiplier / self.batch_size * norm
+            drawn = noise.like(self.noise_key, step, shapes, deviation)
             return [total + one for total, one in zip(sums, drawn, strict=True)]
 
         return _on_the_first(noised, lambda: sums)
 
     def _clipped(self, model: keras.Model, data: Any, norm: tf.Tensor) -> tuple[Any, list[tf.Tensor], tf.Tensor, Any]:
-        """(the rows that count, the sums of their clipped gradients, their norms before it, the model's outputs)."""
+        """(the rows that count, the sums of their clipped gradients by the planned batch, their norms, the model's outputs)."""
         held = tf.shape(data[2]["metrics"])[0]
         first = data[2]["row"][0] if "row" in data[2] else stateless.first_row(held)
         # What lies behind the last row that weighs anything is filling.
         places = tf.range(1, held + 1)
-        last = tf.reduce_max(tf.where(data[2]["metrics"] > 0, places, tf.zeros_like(places)))
+        last = tf.reduce_max(tf.cast(data[2]["metrics"] > 0, tf.int32) * places)
         if self.microbatch is None:
             if not self.fixed:
                 rows = tf.minimum(held, PORTION * tf.maximum(1, -(-last // PORTION)))
@@ -170,7 +171,7 @@ class Step:
                 mean = model.compute_loss(x, y, outputs, {**weights, "loss": own * tf.math.divide_no_nan(rows, real)})
             return tf.reshape(tf.cast(mean, tf.float32) * real * replicas, [1])
 
-        return clipping.clipped(model, x, losses, norm)
+        return clipping.clipped(model, x, losses, norm, scale=1 / self.batch_size)
 
     def _follow(
         self, rule: Adaptive, norm: tf.Variable, now: tf.Tensor, norms: tf.Tensor, own: tf.Tensor, step: tf.Tensor
@@ -201,7 +202,7 @@ def _penalties(model: keras.Model, variables: list[Any]) -> list[Any]:
         losses = model.losses
         total = tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) if losses else None
     if total is None:
-        return [0.0] * len(variables)
+        return [None] * len(variables)
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     gradients = tape.gradient(total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return [tf.cast(tf.convert_to_tensor(one), tf.float32) / replicas for one in gradients]

@@ -35,6 +35,7 @@ def clipped(
     losses: Callable[[Any], tf.Tensor],
     clip_norm: float | tf.Tensor,
     training: bool = True,
+    scale: float = 1.0,
 ) -> Sums:
     """The sum over a batch of each example's gradient, scaled down to a norm of at most `clip_norm`.
 
@@ -46,6 +47,7 @@ def clipped(
       losses: of the model's outputs: float32 [b], each example's own loss with its weight. Where a weight is 0, all of
         the example's parts are exactly 0. The penalties of `model.losses` are not part of it.
       clip_norm: C, positive; a number or a float32 scalar.
+      scale: what the sums are multiplied by.
     """
     units = calls.survey(model, x, training)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -59,7 +61,7 @@ def clipped(
     else:
         norms = tf.zeros([tf.shape(tf.nest.flatten(x)[0])[0]])
     clip_norm = tf.cast(clip_norm, tf.float32)
-    factors = clip_norm / tf.maximum(norms, clip_norm)
+    factors = scale * clip_norm / tf.maximum(norms, clip_norm)
     sums = []
     for variable in model.trainable_variables:
         part = parts.get(id(variable))

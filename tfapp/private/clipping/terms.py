@@ -31,7 +31,7 @@ class Each:
         return _sum_of_squares(self.values)
 
     def weighted(self, factors: tf.Tensor) -> tf.Tensor:
-        return tf.tensordot(factors, self.values, 1)
+        return tf.reshape(_weighted(self.values, factors), self.values.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,7 @@ class Outer:
       shape: of the variable.
       order: its axes such that those of k come first and then those of c; None for as they are.
       cut: from inputs of some of the examples to theirs of […, t, k], which are so much larger that they are not kept.
+      summed: from inputs and outputs of all to the sum of the gradients, in the variable's shape, with nothing cut.
     """
 
     inputs: tf.Tensor
@@ -51,6 +52,7 @@ class Outer:
     shape: tuple[int, ...]
     order: tuple[int, ...] | None = None
     cut: Callable[[tf.Tensor], tf.Tensor] | None = None
+    summed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
 
     def each(self) -> tf.Tensor:
         return self._placed(self._products, 1)
@@ -59,17 +61,18 @@ class Outer:
         if self._places == 1:
             return _sum_of_squares(self.rows) * _sum_of_squares(self.outputs)
         if self._by_places:
-            alike = tf.matmul(self.rows, self.rows, transpose_b=True)
-            return tf.reduce_sum(alike * tf.matmul(self.outputs, self.outputs, transpose_b=True), [1, 2])
+            return self._part_by_part(_squared_by_places)
         return _sum_of_squares(self._products)
 
     def weighted(self, factors: tf.Tensor) -> tf.Tensor:
         if self._by_places:
             outputs = self.outputs * factors[:, None, None]
+            if self.summed:
+                return self.summed(self.inputs, outputs)
             few, many = (outputs, self.rows) if self._outputs_first else (self.rows, outputs)
             total = tf.matmul(_rows(few), _rows(many), transpose_a=True)
         else:
-            total = tf.tensordot(factors, self._products, 1)
+            total = _weighted(self._products, factors)
         return self._placed(total, 0)
 
     @cached_property
@@ -101,15 +104,19 @@ class Outer:
     @cached_property
     def _products(self) -> tf.Tensor:
         """[b, k, c], or [b, c, k] with the outputs first."""
+        return self._part_by_part(self._multiplied)
+
+    def _part_by_part(self, found_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """What is found of the examples' rows [b, t, k] and outputs; where rows are to be cut, of a part after the other."""
         if self.cut is None:
-            return self._multiplied(self.inputs, self.outputs)
+            return found_of(self.inputs, self.outputs)
         examples = self.inputs.shape[0] or tf.shape(self.inputs)[0]
         found: list[tf.Tensor] = []
         for part in range(PARTS):
             some = slice(examples * part // PARTS, examples * (part + 1) // PARTS)
             # One after another, or all would be held at once.
             with tf.control_dependencies(found[-1:]):
-                found.append(self._multiplied(self.cut(self.inputs[some]), self.outputs[some]))
+                found.append(found_of(self.cut(self.inputs[some]), self.outputs[some]))
         return tf.concat(found, 0)
 
     def _multiplied(self, inputs: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -192,6 +199,17 @@ def joined(terms: list[Term]) -> Term:
     return Each(reduce(tf.add, [one.each() for one in terms]))
 
 
+def _squared_by_places(rows: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """float32 [b]: the squared norms of Σ_t rows[i, t] ⊗ outputs[i, t]."""
+    alike = tf.matmul(rows, rows, transpose_b=True)
+    return tf.reduce_sum(alike * tf.matmul(outputs, outputs, transpose_b=True), [1, 2])
+
+
+def _weighted(values: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """Σ_i factors[i] · values[i] of [b, …], flat."""
+    return tf.linalg.matvec(tf.reshape(values, [-1, math.prod(values.shape[1:])]), factors, transpose_a=True)
+
+
 def _rows(values: tf.Tensor) -> tf.Tensor:
     """[b, t, n] as [b · t, n]."""
     return tf.reshape(values, [-1, values.shape[-1]])
@@ -208,4 +226,5 @@ def _last_of(order: list[int], axes: tuple[int, ...], size: int) -> int:
 
 def _sum_of_squares(values: tf.Tensor) -> tf.Tensor:
     """float32 [b] of [b, …]."""
-    return tf.reduce_sum(tf.square(values), list(range(1, values.shape.rank)))
+    # In one pass over the values, where a sum of squares writes these down first.
+    return tf.square(tf.math.reduce_euclidean_norm(values, list(range(1, values.shape.rank))))
