@@ -15,7 +15,7 @@ from functools import cached_property, reduce
 import tensorflow as tf
 
 # In so many parts are the examples taken where what is cut out of them is large.
-PARTS = 4
+PARTS = 8
 
 
 @dataclass(frozen=True, eq=False)
