@@ -22,6 +22,8 @@ TRIGGERS = [
     ("fit.schedule=plateau fit.schedule.warmup=1", "fit.schedule=plateau"),
     ("fit.schedule=plateau fit.schedule.warmup=1", "fit.schedule=cosine fit.schedule.warmup=1"),
     ("runtime.precision=float16 runtime.strategy=tpu", "runtime.precision=bfloat16 runtime.strategy=tpu"),
+    ("runtime.communication=ring runtime.strategy=mirrored", "runtime.strategy=mirrored"),
+    ("runtime.communication=ring runtime.strategy=mirrored", "runtime.communication=ring runtime.strategy=multiworker"),
     ("fit.jit=true runtime.strategy=tpu", "runtime.strategy=tpu"),
     ("fit.batch_size=auto runtime.strategy=tpu", "fit.batch_size=64 runtime.strategy=tpu"),
     ("runtime.replicas=2 runtime.strategy=single", "runtime.replicas=2 runtime.strategy=mirrored"),
