@@ -69,8 +69,7 @@ def _normalised(x: Any, gamma: Any, beta: Any, count: Any, context: Any, **kerne
 
     @tf.custom_gradient
     def normalise(x: Any, gamma: Any, beta: Any) -> Any:
-        rows = tf.reshape(tf.cast(x, tf.float32), [-1, x.shape[-1]])  # Sums of 16-bit numbers would lose most of them.
-        total, squares = summed(_columns(rows), _columns(tf.square(rows)))
+        total, squares = summed(*_sums(tf.cast(x, tf.float32)))  # Sums of 16-bit numbers would lose most of them.
         mean = total / count
         # Rounding could leave less than nothing.
         variance = tf.maximum(squares / count - tf.square(mean), 0.0)
@@ -108,9 +107,19 @@ def _normalised(x: Any, gamma: Any, beta: Any, count: Any, context: Any, **kerne
     return normalise(x, gamma, beta)
 
 
-def _columns(rows: Any) -> Any:
-    """The sum of each column, float32 [channels] of [rows, channels]; as a product, twice as fast on a CPU as reduce_sum."""
-    return tf.squeeze(tf.matmul(tf.ones([1, tf.shape(rows)[0]]), rows), 0)
+def _sums(x: Any) -> tuple[Any, Any]:
+    """The sums of each channel, the last axis, and of its squares: float32 [channels] each."""
+    channels = x.shape[-1]
+    if tf.config.list_logical_devices("GPU"):
+        rows = tf.reshape(x, [-1, channels])
+        return tf.reduce_sum(rows, 0), tf.reduce_sum(tf.square(rows), 0)
+    # By operations that are sums of products: half of reduce_sum's time on a CPU, and nothing of the activations' size is written.
+    places = tf.reshape(x, [tf.shape(x)[0], 1, -1, channels])
+    squares = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+        input=places, filter_sizes=[1, 1, channels, 1], out_backprop=places, strides=[1, 1, 1, 1], padding="VALID"
+    )
+    rows = tf.reshape(x, [-1, channels])
+    return tf.reshape(tf.matmul(tf.ones([1, tf.shape(rows)[0]]), rows), [-1]), tf.reshape(squares, [-1])
 
 
 def _sum_at_once(layer: Any, replicas: int) -> None:
