@@ -70,7 +70,10 @@ class Fit(Settings):
     steps_per_execution: int | Literal["auto"] = Field(
         "auto", description="steps run between two returns to Python; auto keeps checkpoints and progress prompt"
     )
-    jit: bool = Field(False, description="compile the training step with XLA")
+    jit: bool | Literal["auto"] = Field(
+        "auto",
+        description="compile the training step with XLA; auto: where a trial finds it faster, in a long training",
+    )
     gather: Literal["auto", "step", "queue"] = Field(
         "auto",
         description="where batches are put together: in the step, by a queue beside it; auto: small ones in the step",

@@ -139,7 +139,11 @@ class Distill(Settings):
             online = job.machine.any(job.train.augment is not None or not known or needed > room)
         else:
             online = not self.cache
-        if online and job.plan.fit.jit and any(s.dtype == tf.string for s in tf.nest.flatten(job.preprocess.raw)):
+        if (
+            online
+            and job.plan.fit.jit is True
+            and any(s.dtype == tf.string for s in tf.nest.flatten(job.preprocess.raw))
+        ):
             raise Refused(
                 "fit.jit=true with a teacher that answers each batch of texts or categories: XLA has no strings\n"
                 "leave fit.jit out, or keep the answers with distill.cache=true"

@@ -106,7 +106,7 @@ class Private(Settings):
             key.key("noise"),
             key.key("count"),
             self.microbatch,
-            fixed=job.plan.fit.jit or bool(tf.config.list_logical_devices("TPU")),
+            fixed=job.plan.fit.jit is True or bool(tf.config.list_logical_devices("TPU")),
         )
         train = job.train
         if self.sampling == "poisson":
