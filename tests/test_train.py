@@ -376,6 +376,12 @@ def test_two_workers_take_the_chief_s_batch_size(tmp_path: Path) -> None:
     assert f"global batch {found['chosen']} (2 replicas × {found['chosen'] // 2})" in told[0]
 
 
+def test_a_training_begins_without_what_only_its_report_needs() -> None:
+    program = "import sys, tfapp.train; assert not {'matplotlib', 'sklearn', 'jinja2'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_no_automatic_setting_changes_a_bit_in_deterministic_mode(tmp_path: Path) -> None:
     """But for fit.fused, which is automatic where an optimizer allows it, and says that it rounds otherwise."""
