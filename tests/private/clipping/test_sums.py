@@ -212,6 +212,13 @@ def test_no_example_exceeds_the_bound_with_dropout_and_a_layer_called_several_ti
         assert norm == pytest.approx(min(0.5, float(before)), rel=1e-6)
 
 
+def test_sums_are_scaled_and_norms_are_not() -> None:
+    model, x = _everything()
+    whole, half = (clipped(model, x, losses, 0.3, training=False, scale=scale) for scale in (1.0, 0.5))
+    assert difference([2 * one for one in half.gradients], [np.asarray(one, float) for one in whole.gradients]) < 1e-6
+    np.testing.assert_array_equal(half.norms, whole.norms)
+
+
 def test_an_example_of_weight_0_adds_nothing() -> None:
     model, x = _dropping(), normal(4, 6)
     two = clipped(model, x, lambda outputs: losses(outputs, weights=[1.0, 1.0, 0.0, 0.0]), 0.1, training=False)

@@ -226,5 +226,4 @@ def _last_of(order: list[int], axes: tuple[int, ...], size: int) -> int:
 
 def _sum_of_squares(values: tf.Tensor) -> tf.Tensor:
     """float32 [b] of [b, …]."""
-    # In one pass over the values, where a sum of squares writes these down first.
-    return tf.square(tf.math.reduce_euclidean_norm(values, list(range(1, values.shape.rank))))
+    return tf.reduce_sum(tf.square(values), list(range(1, values.shape.rank)))
