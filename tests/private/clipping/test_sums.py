@@ -33,6 +33,16 @@ CASES = {
     ),
     "conv2d of large patches": lambda: (sequence(layers.Conv2D(4, 3), shape=(9, 9, 20)), normal(4, 9, 9, 20)),
     "conv2d at few places": lambda: (sequence(layers.Conv2D(40, 3), shape=(5, 5, 20)), normal(4, 5, 5, 20)),
+    "convolutions at few places": lambda: (
+        sequence(
+            layers.Conv2D(40, 2, dilation_rate=(1, 2)),
+            layers.Reshape((12, 40)),
+            layers.Conv1D(20, 3, padding="causal", dilation_rate=2),
+            layers.Conv1D(20, 3, strides=3, padding="same"),
+            shape=(3, 3, 4, 20),
+        ),
+        normal(4, 3, 3, 4, 20),
+    ),
     "conv2d of whole blocks": lambda: (
         sequence(
             layers.Conv2D(12, 4, strides=2, padding="same", activation="relu"),
