@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp.mesh.exchange import parts
+
 # Which row of the global batch is the first that layers are being called on; None: the replica's own first one.
 _FIRST: ContextVar[Any] = ContextVar("first", default=None)
 
@@ -39,8 +41,8 @@ def current_first() -> Any:
 def first_row(rows: Any) -> Any:
     """Which row of the global batch is this replica's first, where each replica has `rows` of them: int64 scalar."""
     context = tf.distribute.get_replica_context()
-    replica = context.replica_id_in_sync_group if context else 0
-    return tf.cast(replica, tf.int64) * tf.cast(rows, tf.int64)
+    device = context.replica_id_in_sync_group if context else 0
+    return tf.cast(device // parts(), tf.int64) * tf.cast(rows, tf.int64)
 
 
 # How often generators have drawn, where a stretch of drawing is done again.
