@@ -59,12 +59,21 @@ def summed_copies(gradient: Any) -> Any:
 
     def together(values: list[Any]) -> Any:
         if not isinstance(values[0], tf.IndexedSlices):
-            return tf.add_n(values)
+            return added(values)
         rows, indices = zip(*((value.values, value.indices) for value in values), strict=True)
         return tf.IndexedSlices(tf.concat(rows, 0), tf.concat(indices, 0), values[0].dense_shape)
 
     row = parts()
     return _exchanged(gradient, lambda devices: [range(part, devices, row) for part in range(row)], together)
+
+
+def added(values: list[tf.Tensor]) -> tf.Tensor:
+    """The sum of tensors of one shape, with the same bits on each device and in each run.
+
+    tf.add_n, which TensorFlow also makes of `+`, begins with whatever tensor nobody else holds any more at that moment:
+    where others are still sending theirs, that is chance.
+    """
+    return tf.reduce_sum(tf.stack(values), 0)
 
 
 @tf.custom_gradient
@@ -78,7 +87,7 @@ def _summed(x: tf.Tensor) -> Any:
 
 
 def _sum(x: tf.Tensor) -> tf.Tensor:
-    return _exchanged(x, _rows, tf.add_n)
+    return _exchanged(x, _rows, added)
 
 
 def _beside(x: tf.Tensor, axis: int) -> tf.Tensor:
@@ -117,7 +126,7 @@ def _at_work() -> bool:
     """Whether a device's step is being traced; else it is Keras, which asks for the shapes of a layer's outputs."""
     if not tf.distribute.in_cross_replica_context():
         return True
-    if not tf.compat.v1.get_default_graph().name.endswith("scratch_graph"):
+    if not getattr(tf.compat.v1.get_default_graph(), "name", "").endswith("scratch_graph"):
         raise Failed(
             "a model that is shared out over a mesh was called outside of a training step, where its parts do not meet\n"
             "train without runtime.mesh.model"

@@ -153,9 +153,9 @@ class _Parts(SaveableObject):
             specs.append(SaveSpec(part.read_value, where, name, dtype=variable.dtype, device=part.device))
         super().__init__(variable, specs, name)
 
-    def restore(self, tensors: Sequence[tf.Tensor], shapes: Any) -> Any:
+    def restore(self, restored_tensors: Sequence[tf.Tensor], restored_shapes: Any) -> Any:
         parts = enumerate(self._variable.values)
-        return tf.group(*(part.assign(tensors[number % self._count]) for number, part in parts))
+        return tf.group(*(part.assign(restored_tensors[number % self._count]) for number, part in parts))
 
 
 def _whole(variable: Any) -> np.ndarray:
@@ -195,7 +195,7 @@ def _clipped(optimizer: Any, gradients: list[Any], weights: Sequence[Any]) -> li
         for square, weight in zip(squares, weights, strict=True)
     ]
     if not optimizer.clipnorm:
-        squares = [tf.add_n(squares)] * len(squares)
+        squares = [exchange.added(squares)] * len(squares)
     scales = [most / tf.maximum(tf.sqrt(square), most) for square in squares]
     return [
         _changed(gradient, lambda values, scale=scale: values * scale)
