@@ -138,6 +138,11 @@ CONFLICTS = (
         "one after the other: train with the mesh, then with start.run=RUN and without it",
     ),
     Conflict(
+        lambda p: p.runtime.parts > 1 and p.distill and p.distill.hints,
+        "distill.hints with runtime.mesh.model: a layer's outputs may be there in parts only",
+        "leave the hints out",
+    ),
+    Conflict(
         lambda p: p.runtime.parts > 1 and p.regularize and (p.regularize.l1 or p.regularize.l2),
         "regularize.l1 or l2 with runtime.mesh.model: the penalty is of all weights, of which a device has a part",
         "use regularize.weight_decay",

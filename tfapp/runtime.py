@@ -34,17 +34,17 @@ class Machine:
     Attributes:
       strategy: a tf.distribute strategy; the default strategy on one device.
       replicas: copies of the model over all workers; a step's batch is shared out among them.
-      parts: devices that share out a copy of the model, where there is a mesh.
       worker, workers: this process's number and how many there are. Worker 0 writes the run directory.
       coordinator: in asynchronous training, the ClusterCoordinator that hands this process's steps out to others.
+      parts: devices that share out a copy of the model, where there is a mesh.
     """
 
     strategy: Any
     replicas: int
-    parts: int = 1
     worker: int = 0
     workers: int = 1
     coordinator: Any = None
+    parts: int = 1
 
     @property
     def chief(self) -> bool:
@@ -221,7 +221,7 @@ class Runtime(Settings):
             _heed_heartbeats(tf)
             with _waiting_for(f"all {cluster.workers} workers: {', '.join(cluster.addresses)}"):
                 strategy = _multiworker(tf)
-            return Machine(strategy, strategy.num_replicas_in_sync, worker=cluster.worker, workers=cluster.workers)
+            return Machine(strategy, strategy.num_replicas_in_sync, cluster.worker, cluster.workers)
         if kind == "tpu":
             return _tpu(tf, self.tpu)
         if kind == "mirrored":
@@ -232,7 +232,7 @@ class Runtime(Settings):
             data, model = self.mesh.data, self.mesh.model
             strategy = _mirrored(tf, _devices(tf, gpus, data * model, f"a mesh of {data} × {model} devices"))
             strategy.parts = model
-            return Machine(strategy, data, model)
+            return Machine(strategy, data, parts=model)
         return Machine(tf.distribute.get_strategy(), 1)
 
 

@@ -57,7 +57,6 @@ def in_step(variable):
 folder, _, alone = fitted()
 for words in meshes:
     there, job, mesh = fitted(*words)
-    optimizer = job.model.optimizer
     parted = [weight for weight in job.model.weights if weights.axis(weight) is not None]
     again = fitted(*words, folder=there)[2].model if words is meshes[-1] else None
     print(json.dumps({
@@ -65,7 +64,7 @@ for words in meshes:
         "losses": [losses(alone), losses(mesh)],
         "parted": {weight.name: [[list(part.shape), part.device[-5:]] for part in weights.components(weight)]
                    for weight in parted},
-        "in step": all(in_step(variable) for variable in [*job.model.weights, *optimizer.variables]),
+        "in step": all(in_step(variable) for variable in [*job.model.weights, *job.optimizer.variables]),
         "same checkpoint": saved(folder) == saved(there),
         "plain": [type(layer).__name__ for layer in mesh.model._flatten_layers() if "mesh" in type(layer).__module__],
         "notes": job.notes,
