@@ -60,6 +60,14 @@ def test_several_workers_without_a_cluster_are_missing(monkeypatch) -> None:
         Runtime(strategy="multiworker").enter().__enter__()
 
 
+def test_a_way_to_sum_is_for_several_workers_and_nccl_for_gpus(monkeypatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(Refused, match="runtime.communication=ring is for several workers(.|\n)*not for single"):
+        Runtime(communication="ring").enter().__enter__()
+    with pytest.raises(Missing, match="no GPU is here\n(.|\n)*ring"):
+        Runtime(strategy="multiworker", communication="nccl").enter().__enter__()
+
+
 def test_the_first_worker_is_the_one_that_writes() -> None:
     assert Machine(None, 4, 0, 2).chief and not Machine(None, 4, 1, 2).chief
 

@@ -33,6 +33,16 @@ CONFLICTS = (
         "use runtime.precision=bfloat16",
     ),
     Conflict(
+        lambda p: p.runtime.communication != "auto" and p.runtime.strategy not in ("auto", "multiworker"),
+        "runtime.communication with a runtime.strategy other than multiworker: it says how several workers sum",
+        "leave runtime.communication out",
+    ),
+    Conflict(
+        lambda p: p.fit.jit is True and p.runtime.strategy == "tpu",
+        "fit.jit=true on a TPU, where every step is compiled already",
+        "leave fit.jit out",
+    ),
+    Conflict(
         lambda p: p.fit.batch_size == "auto" and p.runtime.strategy == "tpu",
         "fit.batch_size=auto on a TPU, which belongs to one process: none can try batches beside the training",
         "give fit.batch_size a number; tfapp validate estimates the memory",
@@ -58,7 +68,7 @@ CONFLICTS = (
         "use runtime.precision=bfloat16 or float32",
     ),
     Conflict(
-        lambda p: p.runtime.asynchronous and p.fit.jit,
+        lambda p: p.runtime.asynchronous and p.fit.jit is True,
         "fit.jit=true with parameter servers: XLA computes on one device, and the variables are on others",
         "leave fit.jit out",
     ),
@@ -113,7 +123,7 @@ CONFLICTS = (
         "leave runtime.replicas out: runtime.mesh.data is the number of copies",
     ),
     Conflict(
-        lambda p: p.runtime.mesh and p.fit.jit,
+        lambda p: p.runtime.mesh and p.fit.jit is True,
         "fit.jit=true with runtime.mesh: XLA compiles a step for one device, and the devices of a mesh meet within it",
         "leave fit.jit out",
     ),
@@ -213,7 +223,7 @@ CONFLICTS = (
         "leave fit.accumulate out",
     ),
     Conflict(
-        lambda p: p.fit.jit and p.runtime.deterministic,
+        lambda p: p.fit.jit is True and p.runtime.deterministic,
         "fit.jit=true with runtime.deterministic=true: XLA gives no such promise",
         "choose one of them",
     ),

@@ -114,9 +114,9 @@ class _HeadsDropout(keras.layers.Dropout):
         if not training or not self.rate:
             return inputs
         sizes = tf.shape(inputs)
-        draws = self._random_generator.uniform(tf.concat([sizes[:1], sizes[1:2] * exchange.parts(), sizes[2:]], 0))
-        keep = exchange.own(draws, axis=1) >= self.rate
-        return tf.where(keep, inputs * tf.cast(1 / (1 - self.rate), inputs.dtype), tf.zeros_like(inputs))
+        of_all = tf.concat([sizes[:1], sizes[1:2] * exchange.parts(), sizes[2:]], 0)
+        keep, scale = self._random_generator.kept(of_all, self.rate)
+        return tf.where(exchange.own(keep, axis=1), inputs * tf.cast(scale, inputs.dtype), tf.zeros_like(inputs))
 
 
 def _again(whole: keras.layers.Layer) -> Callable[[], keras.layers.Layer]:
