@@ -60,7 +60,7 @@ def settle(job: Job, run: Run, training: Any, start: int) -> str:
 def out_of_question(job: Job) -> str | None:
     """Why XLA is not even tried, where it is not."""
     plan, machine = job.plan, job.machine
-    if machine.coordinator or machine.replicas > 1:
+    if not machine.one_device:
         return "on one device alone it is tried"
     if plan.runtime.deterministic:
         return "runtime.deterministic"
