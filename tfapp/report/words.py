@@ -102,6 +102,14 @@ def synchronisation(profile: Mapping[str, Any]) -> str:
     )
 
 
+def waiting(found: Mapping[str, Any]) -> str:
+    """How much of the training no batch was ready, of the worker that waited most, and what helps where data was the limit."""
+    shares = [worker["waited"] for worker in found["workers"]]
+    who = f" on worker {shares.index(max(shares))}" if len(shares) > 1 else ""
+    told = f"no batch was ready {percent(max(shares))} of the time{who}"
+    return f"input-bound: {told}; {found['remedy']}" if found.get("remedy") else told
+
+
 def span(score: Any, form: Any = None) -> str:
     """The interval of a score in words, or nothing when it has none."""
     if not isinstance(score, Mapping) or not is_number(score.get("low")) or not is_number(score.get("high")):
