@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.test_images import picture, save
 from tests.test_train import SMALL, fitted
+from tfapp import environment
 from tfapp.callbacks import waiting
 
 SLOW = """
@@ -65,6 +67,33 @@ def test_a_slow_source_is_told_once_with_its_share_and_a_remedy(tmp_path: Path, 
 def test_a_slow_model_is_no_matter_of_the_input(tmp_path: Path, monkeypatch) -> None:
     said, found = trained(tmp_path, 0.0005, 0.03, monkeypatch, "fit.steps_per_execution=5")
     assert not said and "remedy" not in found and found["workers"][0]["waited"] < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("filters", "limit"), [(1, True), (64, False)])
+def test_decoding_that_takes_the_cores_is_told_unless_the_model_takes_more(
+    tmp_path: Path, filters: int, limit: bool, monkeypatch
+) -> None:
+    monkeypatch.setattr(environment, "free_memory", lambda: 0)
+    # Whatever else runs on this machine.
+    monkeypatch.setattr(waiting, "BUSY", 0.01)
+    monkeypatch.setattr(waiting, "SECONDS", 0.2)
+    for i in range(40):
+        save(tmp_path / "photos" / "ab"[i % 2] / f"{i}.jpg", picture(900, 1200, i))
+    said: list[str] = []
+    still = [f"augment.{name}=0" for name in ("shift", "rotation", "zoom", "brightness")]
+    words = [
+        f"folder={tmp_path / 'photos'}",
+        f"filters={filters}",
+        "units=4",
+        "size=32",
+        "fit.batch_size=4",
+        "fit.epochs=12",
+    ]
+    fitted(tmp_path / "run", *words, *still, recipe="image_folder", say=said.append)
+    assert len([line for line in said if "of the processor's time; its files" in line]) == limit
+    found = json.loads((tmp_path / "run" / "waiting.json").read_text())
+    assert (found["workers"][0]["loading"] > 0.5) is limit and ("tfapp data shard" in found.get("remedy", "")) is limit
 
 
 @pytest.mark.slow

@@ -43,11 +43,11 @@ def test_an_unmeasured_run_says_so():
 
 
 def test_what_the_training_waited_for_is_told_at_its_end_only_where_data_was_the_limit():
-    workers = [{"seconds": 60.0, "waited": 0.1}, {"seconds": 60.0, "waited": 0.625}]
+    workers = [{"seconds": 60.0, "waited": waited, "loading": 0.75 * (waited == 0.1)} for waited in (0.1, 0.625)]
     bound = {"waiting": {"workers": workers, "remedy": "use more cores"}}
     told = f"input-bound: no batch was ready {words.percent(0.625)} of the time on worker 1; use more cores"
     assert told in text.lines(bound) and told in page.render(bound)
     fine = {"waiting": {"workers": workers[:1]}}
     assert text.lines(fine) == text.lines(
         {}
-    ) and f"no batch was ready {words.percent(0.1)} of the time." in page.render(fine)
+    ) and f"no batch was ready {words.percent(0.1)} of the time, and loading" in page.render(fine)

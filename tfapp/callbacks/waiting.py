@@ -6,16 +6,19 @@ import time
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import environment
-from tfapp.data.pipeline import Batches
+from tfapp.data.pipeline import Batches, loading
 from tfapp.data.queue import Queue
 from tfapp.run import Run
 from tfapp.runtime import Machine
 
 # The share of the time without a batch that is worth a word, and that of a maker that never rests (see tfapp.data.queue).
 WAITED, MADE = 0.2, 0.9
+# The share of the processor's time that loading may take where it computes the steps too; and for how long that is measured.
+LOADING, PROBED = 0.5, 0.3
 # What is measured before it is judged: the batch that is being made at either end counts for nothing.
 SECONDS, BATCHES = 5.0, 40
 # Returns from TensorFlow to be passed over: the first one is mostly tracing.
@@ -25,7 +28,7 @@ BUSY = 0.6
 
 
 class Waiting(keras.callbacks.Callback):
-    """Measures in every epoch, from its first return on, how long no batch was ready; says so once where data is the limit.
+    """Measures how long no batch was ready while steps were taken, and says so once where data is the limit.
 
     Attributes:
       queue: what the training's batches are to go through. Where they do not, nothing is measured.
@@ -41,40 +44,52 @@ class Waiting(keras.callbacks.Callback):
         self.queue = Queue()
         self._train, self._machine, self._say = train, machine, say
         self._cores = environment.usable_cores() / environment.workers_here()
+        self._on_cores = not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
         self._returns, self._told = 0, False
-        self._last: np.ndarray | None = None
+        self._loading: float | None = None
+        self._last: Any = None
         self._recent, self._whole = np.zeros(5), np.zeros(5)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        # While the queue was not emptied, by validation say, it tells nothing.
+        # Validation and what else comes between two epochs is left out.
         self._last = None
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self._last is None:
+            self._last = self._now(batch)
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        now = self._now(batch + 1)
         self._returns += 1
-        if self._returns < BEFORE:
-            return
-        now = np.array([batch, time.perf_counter(), time.process_time(), *self.queue.seconds()])
-        if self._last is not None:
+        if self._returns > BEFORE:
             self._recent += now - self._last
             self._whole += now - self._last
         self._last = now
         if self._recent[0] >= BATCHES and self._recent[1] >= SECONDS:
-            if not self._told and _bound(*self._recent):
+            if self._loading is None:
+                self._loading = self._probed()
+                self._last = self._now(batch + 1)
+            what = self._limit(self._recent)
+            if what and not self._told:
                 self._told = True
-                self._say(f"input-bound: {_share(*self._recent):.0%} of the time no batch is ready; {self.remedy()}")
+                self._say(f"input-bound: {what}; {self.remedy()}")
             self._recent = np.zeros(5)
+
+    def _now(self, batch: int) -> np.ndarray:
+        return np.array([batch, time.perf_counter(), time.process_time(), *self.queue.seconds()])
 
     def remedy(self) -> str:
         """What makes this training's data come faster."""
-        _, seconds, processor, _, _ = self._whole
+        _, seconds, processor, *_ = self._whole
         idle = processor < BUSY * seconds * self._cores
-        examples = self._train.examples
-        if idle and examples.load is not None:
+        load, features = self._train.examples.load, self._train.examples.features
+        if load is not None and "path" in features:
+            shard = "tfapp data shard SOURCE FOLDER makes few large ones of them, decoded once"
+            return f"its files are {'slow to come and cores idle' if idle else 'decoded again and again'}: {shard} (docs/data.md)"
+        if idle and load is not None:
             return "its files come slowly and cores are idle: copy them to a faster disk"
         if idle:
             return "cores are idle while its own code makes each batch: make it do more at once, or beforehand"
-        if examples.load is not None:
-            return "decoding files takes the cores: a smaller size, more cores, or memory to keep them decoded"
         if self._train.augment is not None:
             return "augmentation takes the cores: change the examples less, make them smaller, or use more cores"
         if self._train.transform is not None:
@@ -84,24 +99,43 @@ class Waiting(keras.callbacks.Callback):
     def note(self, run: Run) -> None:
         """Write waiting.json, what was measured on all workers, where it was enough. Every worker must call it.
 
-        It holds {workers: [{seconds: measured, waited: share of them without a batch}], remedy: where data was the limit}.
+        It holds {workers: [{seconds: measured, waited: share of them without a batch, loading: share of the processor's time
+        that loading took}], remedy: where data was the limit}.
         """
-        batches, seconds, _, waited, made = self._whole
+        batches, seconds, processor, waited, made = self._whole
         enough = made > 0 and batches >= BATCHES
-        bound = enough and _bound(*self._whole)
-        table = self._machine.gather(enough, bound, *(min(round(1e3 * part), 2**32 - 1) for part in (seconds, waited)))
+        bound = bool(enough and self._limit(self._whole))
+        times = (seconds, waited, batches * (self._loading or 0), processor)
+        table = self._machine.gather(enough, bound, *(min(round(1e3 * part), 2**32 - 1) for part in times))
         if not table[:, 0].all() or not self._machine.chief:
             return
         workers = [
-            {"seconds": float(row[2] / 1e3), "waited": round(min(1.0, float(row[3] / row[2])), 4)} for row in table
+            {"seconds": float(row[2] / 1e3), "waited": _share(row[3], row[2]), "loading": _share(row[4], row[5])}
+            for row in table
         ]
         run.write("waiting.json", {"workers": workers, **({"remedy": self.remedy()} if table[:, 1].any() else {})})
 
+    def _probed(self) -> float:
+        """Processor seconds that loading takes of this worker's part of a batch, where that is worth knowing."""
+        if not self._on_cores or self._train.examples.load is None:
+            return 0
+        # No step is taken now, and before long the queue is full: then nothing else is done.
+        until = time.monotonic() + SECONDS
+        made = -1.0
+        while time.monotonic() < until and made != (made := self.queue.seconds()[1]):
+            time.sleep(0.1)
+        return loading(self._train.examples, PROBED) * self._train.batch_size / self._machine.workers
 
-def _share(batches: float, seconds: float, processor: float, waited: float, made: float) -> float:
-    return min(1.0, waited / seconds)
+    def _limit(self, measured: np.ndarray) -> str:
+        """In which way the data is the limit, in words; "" where it is not."""
+        batches, seconds, processor, waited, made = measured
+        if waited >= WAITED * seconds and made >= MADE * seconds:
+            return f"{_share(waited, seconds):.0%} of the time no batch is ready"
+        taken = batches * (self._loading or 0)
+        if taken >= LOADING * processor and processor >= BUSY * seconds * self._cores:
+            return f"loading examples takes {_share(taken, processor):.0%} of the processor's time"
+        return ""
 
 
-def _bound(batches: float, seconds: float, processor: float, waited: float, made: float) -> bool:
-    """Whether the data is the limit."""
-    return waited >= WAITED * seconds and made >= MADE * seconds
+def _share(part: Any, whole: Any) -> float:
+    return round(min(1.0, float(part / max(whole, 1e-9))), 4)

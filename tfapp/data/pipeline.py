@@ -18,6 +18,7 @@ in its first rows, filled up with rows of weight 0, and "row" (int64 [b]) tells 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -265,6 +266,18 @@ class Batches:
         if self.augment is not None:
             features = self.augment(features, row["seed"])
         return features, label, weights
+
+
+def loading(examples: Examples, seconds: float) -> float:
+    """Processor seconds that loading one example takes, measured for so many seconds; of a process that does nothing else."""
+    some = examples.take(np.arange(min(len(examples), 256)))
+    stream = iter(tf.data.Dataset.from_tensor_slices(_tensors(some.features)).repeat().map(some.load))
+    next(stream)
+    began, count = time.process_time(), 0
+    while (spent := time.process_time() - began) < seconds:
+        next(stream)
+        count += 1
+    return spent / count
 
 
 @contextmanager

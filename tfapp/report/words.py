@@ -103,10 +103,13 @@ def synchronisation(profile: Mapping[str, Any]) -> str:
 
 
 def waiting(found: Mapping[str, Any]) -> str:
-    """How much of the training no batch was ready, of the worker that waited most, and what helps where data was the limit."""
-    shares = [worker["waited"] for worker in found["workers"]]
-    who = f" on worker {shares.index(max(shares))}" if len(shares) > 1 else ""
-    told = f"no batch was ready {percent(max(shares))} of the time{who}"
+    """What the training waited for, on the worker where it was most, and what helps where data was the limit."""
+    workers = found["workers"]
+    worst = max(range(len(workers)), key=lambda i: (workers[i]["waited"], workers[i]["loading"]))
+    waited, loading = workers[worst]["waited"], workers[worst]["loading"]
+    who = f" on worker {worst}" if len(workers) > 1 else ""
+    told = f"no batch was ready {percent(waited)} of the time{who}"
+    told += f", and loading examples took {percent(loading)} of the processor's time" if loading else ""
     return f"input-bound: {told}; {found['remedy']}" if found.get("remedy") else told
 
 
