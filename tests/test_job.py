@@ -105,6 +105,7 @@ class Ours(keras.metrics.Metric):
         return 0.0
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize(
     ("metric", "said"),
     [

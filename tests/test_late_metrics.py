@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import job, late_metrics
 
 
+@pytest.mark.moderate
 def test_a_fit_and_an_evaluation_say_what_keras_says_and_nothing_stays_on_the_model() -> None:
     rows, labels = np.arange(24, dtype=np.float32).reshape(12, 2) / 24, np.arange(12, dtype=np.float32)[:, None]
     found = []

@@ -271,7 +271,7 @@ def test_a_very_long_wrong_value_is_shown_short() -> None:
         ("unit=5", "did you mean 'units'?"),
         ("split.tests=0.1", "did you mean 'config.split.test'?"),
         ("fit.epochs.x=5", "did you mean 'fit.epochs'?"),
-        ("runtime.gpus=2", "allowed: runtime.deterministic"),
+        ("runtime.gpus=2", "allowed: runtime.communication, runtime.deterministic"),
         ("zzz=1", "allowed: audit, average, cluster, columns"),
         ("average.decay=0.9", "allowed: average.momentum"),
         ("recipe.name=x", "did you mean 'recipe'?"),

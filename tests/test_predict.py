@@ -41,6 +41,7 @@ def test_csv_and_json_lines_read_back_whatever_is_in_a_name() -> None:
     assert [json.loads(line) for line in predict.json_lines(rows).splitlines()] == rows
 
 
+@pytest.mark.moderate
 def test_files_go_through_the_run_s_exported_model(tmp_path: Path) -> None:
     inputs = keras.Input((2,), name="inputs")
     export.save(keras.Model(inputs, keras.layers.Softmax()(inputs)), tmp_path)

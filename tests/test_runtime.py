@@ -8,7 +8,7 @@ import tf_keras as keras
 from pydantic import ValidationError
 
 from tfapp import runtime
-from tfapp.errors import Missing
+from tfapp.errors import Missing, Refused
 from tfapp.runtime import Machine, Runtime
 
 
@@ -47,6 +47,14 @@ def test_several_workers_without_a_cluster_are_missing(monkeypatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(Missing, match="names the workers(.|\n)*tfapp launch --workers 2"):
         Runtime(strategy="multiworker").enter().__enter__()
+
+
+def test_a_way_to_sum_is_for_several_workers_and_nccl_for_gpus(monkeypatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(Refused, match="runtime.communication=ring is for several workers(.|\n)*not for single"):
+        Runtime(communication="ring").enter().__enter__()
+    with pytest.raises(Missing, match="no GPU is here\n(.|\n)*ring"):
+        Runtime(strategy="multiworker", communication="nccl").enter().__enter__()
 
 
 def test_the_first_worker_is_the_one_that_writes() -> None:

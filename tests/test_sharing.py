@@ -27,6 +27,7 @@ def test_zeros_are_one_of_the_clusters() -> None:
     assert np.array_equal(centred == 0, weights == 0) and len(np.unique(centred)) == 8
 
 
+@pytest.mark.moderate
 def test_the_same_seed_finds_the_same_clusters_also_of_many_weights() -> None:
     weights = tf.Variable(np.random.default_rng(0).normal(size=(sharing.SAMPLE // 100, 150)).astype(np.float32))
     first, second = (sharing.Shared(weights).fit(16, seed=3) for _ in range(2))

@@ -33,6 +33,16 @@ CONFLICTS = (
         "use runtime.precision=bfloat16",
     ),
     Conflict(
+        lambda p: p.runtime.communication != "auto" and p.runtime.strategy not in ("auto", "multiworker"),
+        "runtime.communication with a runtime.strategy other than multiworker: it says how several workers sum",
+        "leave runtime.communication out",
+    ),
+    Conflict(
+        lambda p: p.fit.jit and p.runtime.strategy == "tpu",
+        "fit.jit=true on a TPU, where every step is compiled already",
+        "leave fit.jit out",
+    ),
+    Conflict(
         lambda p: p.fit.batch_size == "auto" and p.runtime.strategy == "tpu",
         "fit.batch_size=auto on a TPU, which belongs to one process: none can try batches beside the training",
         "give fit.batch_size a number; tfapp validate estimates the memory",

@@ -78,6 +78,11 @@ class Job:
         return min(last, max(0, math.ceil(self.settled / len(self.train)) - 1))
 
     @property
+    def compiled(self) -> bool:
+        """Whether XLA compiles the step, so that all its shapes are fixed and it has no strings."""
+        return self.plan.fit.jit or bool(tf.config.list_logical_devices("TPU"))
+
+    @property
     def total_steps(self) -> int:
         """Steps of the whole run."""
         fit = self.plan.fit

@@ -113,6 +113,10 @@ class Runtime(Settings):
         None, ge=1, description="devices of this machine to use; without GPUs, that many parts of the CPU"
     )
     tpu: str = Field("local", description="name or address of the TPU, for strategy=tpu")
+    communication: Literal["auto", "ring", "nccl"] = Field(
+        "auto",
+        description="how several workers sum their gradients; auto: NCCL between GPUs, TensorFlow's ring over gRPC between CPUs",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="mixed precision: 16-bit arithmetic, float32 weights and softmax"
     )
@@ -180,6 +184,13 @@ class Runtime(Settings):
                 f"{told} is for another kind of job, but {cluster.source} says that this is {job}\n"
                 "leave it out; each worker uses all devices that it sees"
             )
+        if self.communication != "auto" and kind != "multiworker":
+            raise Refused(
+                f"runtime.communication={self.communication} is for several workers (runtime.strategy=multiworker), not for {kind}\n"
+                "leave it out, or start several: tfapp launch --workers 2 -- train …"
+            )
+        if self.communication == "nccl" and not gpus:
+            raise Missing("runtime.communication=nccl, but no GPU is here\nleave it out, or use ring")
         if kind == "parameter_server":
             return _parameter_server(tf, cluster)
         if kind == "multiworker":
@@ -192,7 +203,7 @@ class Runtime(Settings):
             os.environ["TF_CONFIG"] = os.environ.get("TF_CONFIG") or cluster.config()
             _heed_heartbeats(tf)
             with _waiting_for(f"all {cluster.workers} workers: {', '.join(cluster.addresses)}"):
-                strategy = _multiworker(tf)
+                strategy = _multiworker(tf, self.communication)
             return Machine(strategy, strategy.num_replicas_in_sync, cluster.worker, cluster.workers)
         if kind == "tpu":
             return _tpu(tf, self.tpu)
@@ -299,9 +310,12 @@ def own_port(tf: Any) -> Iterator[None]:
         ) from error
 
 
-def _multiworker(tf: Any) -> Any:
+def _multiworker(tf: Any, communication: str) -> Any:
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=tf.distribute.experimental.CommunicationImplementation(communication.upper())
+    )
     with own_port(tf):
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     # TensorFlow has just caught SIGTERM for itself; whoever had it in Python is to have it again.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

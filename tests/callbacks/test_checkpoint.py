@@ -186,6 +186,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_it_holds_what_was(tm
     assert again.restore() == 3 and float(again.model.get_weights()[0][0, 0]) == 3
 
 
+@pytest.mark.moderate
 def test_one_checkpoint_is_written_at_a_time_and_the_next_waits(tmp_path: Path) -> None:
     held = Held()
     callback = saving(tmp_path, [held], keep=1)

@@ -47,6 +47,7 @@ def test_validation_and_the_epoch_s_end_see_the_average_and_training_the_raw_wei
     assert same(held(swap)[0], raw) and same(held(swap)[1], average)
 
 
+@pytest.mark.moderate
 def test_a_checkpoint_taken_between_knows_which_is_which() -> None:
     swap = averaging()
     raw, _ = held(swap)

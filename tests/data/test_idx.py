@@ -64,6 +64,7 @@ def test_a_file_cut_anywhere_is_called_truncated_or_damaged(array, packed, data)
             idx.read(path)
 
 
+@pytest.mark.moderate
 @settings(max_examples=200, deadline=None)
 @given(
     content=st.binary(max_size=60), start=st.sampled_from([b"", b"\0\0\x08\x01", b"\0\0\x08\xff", b"\x1f\x8b\x08\0"])

@@ -145,6 +145,7 @@ def test_every_kind_of_file_is_read_as_colour_or_grey(tmp_path, mode, suffix, ch
         assert np.abs(found[0].astype(np.int16) - wanted.reshape(20, 30, channels)).max() <= 2
 
 
+@pytest.mark.moderate
 def test_an_animation_gives_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -171,6 +172,7 @@ def test_a_sliver_keeps_at_least_one_pixel(tmp_path):
         assert images.read_new(reader, [path])[0].shape == (1, 8, 8, 3)
 
 
+@pytest.mark.moderate
 def test_files_are_told_by_content_and_not_by_name(animals):
     shutil.move(animals / "cat/00.png", animals / "cat/00.jpg")
     shutil.move(animals / "cat/02.png", animals / "cat/no-suffix")
@@ -178,6 +180,7 @@ def test_files_are_told_by_content_and_not_by_name(animals):
     assert not data.dropped and sum(map(len, (data.train, data.validation, data.test))) == 20
 
 
+@pytest.mark.moderate
 def test_unreadable_files_are_dropped_with_a_reason_and_hidden_ones_skipped(animals):
     whole = save(animals / "cat/whole.jpg", picture(200, 300)).read_bytes()
     (animals / "cat/half.jpg").write_bytes(whole[: len(whole) // 2])
@@ -296,6 +299,7 @@ def test_both_ways_of_decoding_leave_out_exactly_the_damaged_files_and_split_the
         np.testing.assert_array_equal(np.stack(each), ours.features)
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("memory_limit", [None, 0])
 def test_damage_that_only_decoding_finds_is_dropped_with_its_reason(animals, memory_limit):
     (animals / "cat/hollow.png").write_bytes(DAMAGED["no-stream.png"])
@@ -305,6 +309,7 @@ def test_damage_that_only_decoding_finds_is_dropped_with_its_reason(animals, mem
     assert data.notes[0].startswith("20 images in 2 classes")
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("memory_limit", [None, 0])
 def test_a_class_of_which_no_file_can_be_decoded_is_no_class(animals, memory_limit):
     for path in (animals / "dog").iterdir():
@@ -346,6 +351,7 @@ def test_copies_of_a_file_stay_in_one_part(tmp_path):
     assert "40 images are copies of others" in data.notes[1]
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("validation", ["val", "validation", None])
 def test_given_train_and_test_folders_are_respected(tmp_path, validation):
     for part in filter(None, ("train", "test", validation)):

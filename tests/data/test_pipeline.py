@@ -187,6 +187,7 @@ def test_an_augmentation_with_random_operations_draws_the_same_again() -> None:
     assert not same(one[0], joined(steps(batches, 4, 4))[0])
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("augment", [True, False])
 def test_what_a_recipe_gives_may_ask_tensors_with_python_s_if(augment: bool) -> None:
     def halved(x: Any, seed: Any = None) -> Any:

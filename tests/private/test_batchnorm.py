@@ -20,6 +20,7 @@ def mixing():
     return keras.Model(inputs, KL.Dense(2, name="last")(x))
 
 
+@pytest.mark.moderate
 def test_examples_no_longer_see_each_other_and_other_weights_stay():
     model = mixing()
     model.get_layer("bn").gamma.assign(np.arange(6.0))

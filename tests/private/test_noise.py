@@ -10,6 +10,7 @@ from tfapp.private import noise
 KEY = 0x1234_5678_9ABC_DEF0
 
 
+@pytest.mark.moderate
 def test_it_is_standard_normal_to_far_out_in_its_tails():
     drawn = np.concatenate([noise.gaussian(KEY, step, 1_000_001).numpy() for step in range(3)]).astype(np.float64)
     assert drawn.shape == (3_000_003,) and np.isfinite(drawn).all()

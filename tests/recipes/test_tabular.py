@@ -66,6 +66,7 @@ def test_what_the_model_is_given_is_finite_and_of_sane_size(people, scale, bins)
     assert model(inputs).shape == (len(numbers), 2)
 
 
+@pytest.mark.moderate
 def test_it_is_adapted_on_the_training_part_alone(people):
     config = tabular.Config(data=[people], target="class")
     data, preprocess, _, raw = built(config)

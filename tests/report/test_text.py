@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from tests.report import samples
@@ -8,6 +9,7 @@ from tfapp.evaluate import calibration
 from tfapp.report import page, text, words
 
 
+@pytest.mark.moderate
 def test_the_last_lines_of_a_run_hold_score_quality_cost_and_place():
     first, quality, cost, place = text.plain(samples.images(), "runs/digits/report.html").splitlines()
     assert "of 450 unseen examples right (95 % interval" in first

@@ -103,6 +103,7 @@ def test_a_failure_shows_the_end_of_the_log_and_leaves_nothing_that_counts(check
     assert len(installs()) == 3
 
 
+@pytest.mark.moderate
 def test_an_interrupted_set_up_is_begun_anew(checkout: Path) -> None:
     process = start(checkout, UV_SECONDS="60")
     while not installs():

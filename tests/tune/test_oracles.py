@@ -82,6 +82,7 @@ def test_a_grid_holds_every_combination_once() -> None:
     assert len(tried) == 9 and len({tuple(sorted(values.items())) for values in tried}) == 9
 
 
+@pytest.mark.moderate
 @pytest.mark.parametrize("algorithm", oracles.ALGORITHMS)
 def test_a_setting_has_a_value_only_where_its_condition_holds(algorithm: str) -> None:
     for values, _ in searched(made(algorithm, functions.CONDITIONAL), functions.conditional, 12):

@@ -51,6 +51,7 @@ def test_folds_and_repeats_are_runs_with_plans_of_their_own() -> None:
     assert [name for name, _ in asked(["dropout=float:0..0.5"]).runs({})] == [""]
 
 
+@pytest.mark.moderate
 def test_what_does_not_go_together_is_refused() -> None:
     words = ["dropout=float:0..0.5"]
     with pytest.raises(Refused, match="before latency_ms is measured"):

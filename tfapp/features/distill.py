@@ -139,10 +139,10 @@ class Distill(Settings):
             online = job.machine.any(job.train.augment is not None or not known or needed > room)
         else:
             online = not self.cache
-        if online and job.plan.fit.jit and any(s.dtype == tf.string for s in tf.nest.flatten(job.preprocess.raw)):
+        if online and job.compiled and any(s.dtype == tf.string for s in tf.nest.flatten(job.preprocess.raw)):
             raise Refused(
-                "fit.jit=true with a teacher that answers each batch of texts or categories: XLA has no strings\n"
-                "leave fit.jit out, or keep the answers with distill.cache=true"
+                "a teacher that answers each batch of texts or categories, in a step that XLA compiles (fit.jit=true, "
+                "or a TPU): XLA has no strings\nkeep the answers with distill.cache=true, or leave fit.jit out"
             )
         return not online
 

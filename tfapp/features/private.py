@@ -82,7 +82,6 @@ class Private(Settings):
           Refused: something of the model, the data or the plan can not be private, or no noise is enough.
           Usage: ε or δ means nothing for so many examples. Missing: the run has lost its key.
         """
-        import tensorflow as tf
 
         from tfapp.data import splits
         from tfapp.data.queue import ENDLESS
@@ -106,7 +105,7 @@ class Private(Settings):
             key.key("noise"),
             key.key("count"),
             self.microbatch,
-            fixed=job.plan.fit.jit or bool(tf.config.list_logical_devices("TPU")),
+            fixed=job.compiled,
         )
         train = job.train
         if self.sampling == "poisson":

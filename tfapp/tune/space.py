@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Value = int | float | str
 KINDS = ("int", "float", "log", "choice")
 # What belongs to the process that runs the trials one after another, and not to a trial.
-OF_PROCESS = ("strategy", "replicas", "tpu", "deterministic", "threads", "parallel_operations")
+OF_PROCESS = ("strategy", "replicas", "tpu", "communication", "deterministic", "threads", "parallel_operations")
 _KIND = re.compile(r"([A-Za-z_]+):(.*)", re.DOTALL)
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?::(.+))?")
