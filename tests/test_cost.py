@@ -54,6 +54,31 @@ def test_plan_tells_all_that_validate_tells_and_what_it_measured(capsys, runs_ro
 
 @pytest.mark.e2e
 @pytest.mark.slow
+def test_bfloat16_is_measured_where_the_machine_has_it_and_the_plan_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfapp.cli import asking
+
+    plan, rounded, half = (
+        asking.ask([SMALL, *words], [], None, None)[2]
+        for words in ([], ["quantize=true"], ["runtime.precision=bfloat16"])
+    )
+    monkeypatch.setattr(environment, "BFLOAT16", frozenset(environment.machine()["cpu_features"]))
+    found = cost._in_bfloat16(plan, 1, 16, "CPU")
+    assert found is not None and found["batch"] == 16 and found["seconds"] > 0
+    assert cost._in_bfloat16(rounded, 1, 16, "CPU") is None and cost._in_bfloat16(half, 1, 16, "CPU") is None
+    monkeypatch.setattr(environment, "BFLOAT16", frozenset())
+    assert cost._in_bfloat16(plan, 1, 16, "CPU") is None
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.008, "8 ms a step of 16 and 1 MB, 2.00 times"), (0.016, "no faster")])
+def test_what_bfloat16_would_bring_is_said_with_its_price(seconds: float, said: str) -> None:
+    other = {"batch": 16, "memory": 10**6, "seconds": seconds}
+    line = cost._precision_line({"measured": cost.batch_size.rows(FOUND), "bfloat16": other})
+    assert said in line and line.startswith("runtime.precision=bfloat16")
+    assert ("compare them" in line) == (seconds < 0.016)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
 def test_the_checkpoint_is_as_large_as_was_planned(capsys, tmp_path: Path) -> None:
     words = [HUNGRY, "fit.steps=1", "average.momentum=0.9"]
     assert main(["plan", *words, "--workers", "2", "--json"]) == 0

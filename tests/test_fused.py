@@ -1,4 +1,4 @@
-"""One kernel a weight computes what Keras's Adam computes."""
+"""One kernel a weight computes what Keras's optimizer computes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ KINDS = {
     "adamw, some weights left out": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
     "clipped, scheduled": lambda: keras.optimizers.Adam(
         keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), beta_1=0.8, epsilon=1e-3, global_clipnorm=0.1
+    ),
+    "sgd with momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+    "sgd, nesterov, decayed, clipped, scheduled": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5),
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=0.1,
+        global_clipnorm=0.1,
     ),
     "averaged": lambda: keras.optimizers.AdamW(0.01, use_ema=True, ema_momentum=0.5),
 }
@@ -48,7 +56,9 @@ def test_what_the_kernel_does_not_compute_is_left_to_keras() -> None:
         pass
 
     left = [keras.optimizers.Adam(amsgrad=True), keras.optimizers.SGD(), Own(), keras.optimizers.legacy.Adam()]
+    left.append(keras.optimizers.RMSprop(0.1, momentum=0.9))
     assert not any(map(fused.possible, left)) and fused.possible(keras.optimizers.Adam(jit_compile=False))
+    assert fused.possible(keras.optimizers.SGD(0.1, momentum=0.9, jit_compile=False))
 
 
 def test_half_precision_s_inner_optimizer_is_fused() -> None:

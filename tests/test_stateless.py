@@ -117,7 +117,13 @@ def test_dropout_drops_the_rate_and_keeps_the_mean(rate: float) -> None:
     kept = generator().dropout(tf.ones([1000, 100]), rate).numpy()
     assert np.mean(kept == 0) == pytest.approx(rate, abs=0.006)
     assert kept.mean() == pytest.approx(1, abs=0.05)
-    assert set(np.unique(kept).round(5)) == {0, np.float32(1 / (1 - rate)).round(5)}
+    assert np.unique(kept) == pytest.approx([0, 1 / (1 - rate)], rel=1e-4)
+
+
+def test_neighbours_are_dropped_independently_of_each_other() -> None:
+    kept = generator().dropout(tf.ones([2000, 50]), 0.5).numpy()
+    for a, b in [(kept[1:], kept[:-1]), (kept[:, 1:], kept[:, :-1]), (kept[:, 8:], kept[:, :-8])]:
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.015
 
 
 def test_dropout_by_a_noise_shape_drops_whole_channels() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfapp import environment
+from tfapp import environment, verify
 from tfapp.cli import asking
 from tfapp.cli.main import main
 
@@ -374,3 +374,28 @@ def test_two_workers_take_the_chief_s_batch_size(tmp_path: Path) -> None:
     assert found["workers"] == 2 and found["chosen"] in {2 * row["batch"] for row in found["measured"]}
     # The first one speaks for all.
     assert f"global batch {found['chosen']} (2 replicas × {found['chosen'] // 2})" in told[0]
+
+
+def test_a_training_begins_without_what_only_its_report_needs() -> None:
+    program = "import sys, tfapp.train; assert not {'matplotlib', 'sklearn', 'jinja2'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_no_automatic_setting_changes_a_bit_in_deterministic_mode(tmp_path: Path) -> None:
+    """But for fit.fused, which is automatic where an optimizer allows it, and says that it rounds otherwise."""
+    by_hand = ["", "fit.jit=false", "fit.gather=queue", "fit.gather=step", "fit.steps_per_execution=1"]
+    runs = [str(tmp_path / str(number)) for number in range(len(by_hand))]
+    words = ["runtime.deterministic=true", "flip=false"]
+    commands = [
+        ["train", SMALL, *words, *([word] if word else []), "--run", run]
+        for word, run in zip(by_hand, runs, strict=True)
+    ]
+    # In a process of its own: what it sets in TensorFlow stays set.
+    program = f"from tfapp.cli.main import main; assert not any(main(words) for words in {commands!r})"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert [verify.differences(tmp_path / "0", Path(run)) for run in runs[1:]] == [[]] * (len(runs) - 1)
+    # The comparison sees what it should: another seed differs.
+    assert main(["train", SMALL, *words[1:], "runtime.seed=1", "--run", str(tmp_path / "other")]) == 0
+    assert verify.differences(tmp_path / "0", tmp_path / "other")

@@ -61,7 +61,7 @@ def pace(fit: Fit) -> int:
     return 1 if fit.steps_per_execution == "auto" else fit.steps_per_execution
 
 
-def line(job: Job) -> str:
+def line(job: Job, xla: str) -> str:
     """What this training is not, and what was chosen to train fast."""
     fit, extended = job.plan.fit, job.machine.strategy._extended
     workers, servers = (
@@ -72,8 +72,7 @@ def line(job: Job) -> str:
         f"asynchronous, {workers} and {servers}: each step is one worker's batch; no two "
         "runs are equal, nor is one that goes on from a checkpoint, and examples are seen about once an epoch\n"
         f"{pace(fit)} step{'s' * (pace(fit) > 1)} at once (fit.steps_per_execution); "
-        f"optimizer {'fused' if fit.fused and fused.possible(job.optimizer) else 'as Keras composes it'} (fit.fused); "
-        f"{'with' if fit.jit else 'without'} XLA (fit.jit)"
+        f"optimizer {'fused' if fit.fused and fused.possible(job.optimizer) else 'as Keras composes it'} (fit.fused); {xla}"
     )
 
 

@@ -268,15 +268,17 @@ def search_on(device: Measuring, plan: Plan, planned: int | None = None) -> Foun
 
 def rows(found: Found) -> list[dict[str, Any]]:
     """The measured sizes, JSON-able."""
-    return [
-        {
-            "batch": one.batch,
-            "memory": one.memory,
-            "seconds": round(one.seconds, 6),
-            "examples_per_second": round(one.rate, 1),
-        }
-        for one in found.measured
-    ]
+    return [row(one) for one in found.measured]
+
+
+def row(one: Measured) -> dict[str, Any]:
+    """One of them."""
+    return {
+        "batch": one.batch,
+        "memory": one.memory,
+        "seconds": round(one.seconds, 6),
+        "examples_per_second": round(one.rate, 1),
+    }
 
 
 def reason(found: Found, device: Measuring, workers: int = 1) -> str:

@@ -38,7 +38,7 @@ CONFLICTS = (
         "leave runtime.communication out",
     ),
     Conflict(
-        lambda p: p.fit.jit and p.runtime.strategy == "tpu",
+        lambda p: p.fit.jit is True and p.runtime.strategy == "tpu",
         "fit.jit=true on a TPU, where every step is compiled already",
         "leave fit.jit out",
     ),
@@ -68,7 +68,7 @@ CONFLICTS = (
         "use runtime.precision=bfloat16 or float32",
     ),
     Conflict(
-        lambda p: p.runtime.asynchronous and p.fit.jit,
+        lambda p: p.runtime.asynchronous and p.fit.jit is True,
         "fit.jit=true with parameter servers: XLA computes on one device, and the variables are on others",
         "leave fit.jit out",
     ),
@@ -168,7 +168,7 @@ CONFLICTS = (
         "leave fit.accumulate out",
     ),
     Conflict(
-        lambda p: p.fit.jit and p.runtime.deterministic,
+        lambda p: p.fit.jit is True and p.runtime.deterministic,
         "fit.jit=true with runtime.deterministic=true: XLA gives no such promise",
         "choose one of them",
     ),

@@ -10,7 +10,7 @@ import os
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tfapp import batch_size, environment
+from tfapp import batch_size, conflicts, environment
 from tfapp.batch_size import Found
 from tfapp.errors import Missing, Refused
 from tfapp.measure import Measuring
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Networks that the all-reduce is told for, in bits a second.
 NETWORKS = {"1 Gbit/s": 1e9, "10 Gbit/s": 1e10}
 
+# What a gain must be to be called one: two measurements of one thing differ by half of it.
+FASTER = 1.1
+
 
 def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
     """Measure a plan's training steps on this machine; all that is known then, JSON-able.
@@ -33,8 +36,8 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
     Returns:
       What `validate.describe` gives, and: workers, device, limit (bytes), base (bytes before the first step),
       measured ([{batch, memory, seconds, examples_per_second}], of one worker), failed (sizes that did not
-      fit), batch_size {planned, used, auto, why, learning_rate} (global), disk (bytes of all checkpoints that
-      are kept) and costs, one for each number of workers (see `_costs`).
+      fit), batch_size {planned, used, auto, why, learning_rate} (global), bfloat16 (a row as measured, None where it was not
+      tried), disk (bytes of all checkpoints that are kept) and costs, one for each number of workers (see `_costs`).
 
     Raises:
       Refused: the batch cannot be shared out, or the strategy has no workers. Missing: it does not fit.
@@ -59,7 +62,8 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
         base, validation = described.pop("base"), device.evaluate(used)
         described["plan"] = plan.model_dump(mode="json")
         described["batch"] |= {"global": used * workers, "replicas": device.replicas * workers}
-        return {
+        kind = device.kind
+        told = {
             **described,
             "workers": workers,
             "device": device.kind,
@@ -80,6 +84,19 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
                 _costs(plan, described, found, validation, used, workers, count) for count in sorted({1, workers})
             ],
         }
+    return {**told, "bfloat16": _in_bfloat16(plan, workers, used, kind)}
+
+
+def _in_bfloat16(plan: Plan, workers: int, batch: int, kind: str) -> dict[str, Any] | None:
+    """The planned step in bfloat16, where the device may be faster with it and the plan allows it."""
+    runtime = plan.runtime.model_copy(update={"precision": "bfloat16"})
+    other = plan.model_copy(update={"runtime": runtime})
+    native = kind == "GPU" or environment.BFLOAT16 & set(environment.machine()["cpu_features"])
+    if plan.runtime.precision != "float32" or not native or any(row.when(other) for row in conflicts.CONFLICTS):
+        return None
+    with Measuring(other, workers) as device:
+        measured = device.train(batch)
+    return batch_size.row(measured) if measured else None
 
 
 def _too_large(plan: Plan, found: Found, device: Measuring) -> Missing:
@@ -178,19 +195,37 @@ def lines(found: dict[str, Any]) -> list[str]:
     marks, model = found["batch_size"], found["model"]
     held = f"; {words.size(found['base'])} of it is there before the first step (TensorFlow, data, model)"
     takes = "takes" if marks["planned"] == "auto" else "would take"
+    if found["plan"]["private"]:
+        auto = f"a step fits with {marks['auto']:,} examples at once; with private.microbatch its batch may be larger"
+    else:
+        auto = f"fit.batch_size=auto {takes} {marks['auto']:,}: {marks['why']}"
     told = [
         f"parameters: {model['parameters']:,} ({model['trainable']:,} trainable)",
         "memory: the peak of " + (f"the whole process{held}" if found["device"] == "CPU" else "a GPU"),
-        f"fit.batch_size=auto {takes} {marks['auto']:,}: {marks['why']}",
+        auto,
     ]
-    if marks["learning_rate"]:
+    if marks["learning_rate"] and not found["plan"]["private"]:
         told.append(marks["learning_rate"])
     told += [_cost_line(one) for one in found["costs"]]
+    if found["bfloat16"]:
+        told.append(_precision_line(found))
     told.append(
         f"checkpoint: {words.size(found['checkpoint'])}; {words.size(found['disk'])} of disk with those that are kept"
     )
     told.append("an estimate from a few seconds of steps; start, checkpoints, export and report come on top")
     return told
+
+
+def _precision_line(found: dict[str, Any]) -> str:
+    other = found["bfloat16"]
+    planned = next(row for row in found["measured"] if row["batch"] == other["batch"])
+    ratio = planned["seconds"] / other["seconds"]
+    takes = (
+        f"{words.milliseconds(1000 * other['seconds'])} a step of {other['batch']:,} and {words.size(other['memory'])}"
+    )
+    if ratio < FASTER:
+        return f"runtime.precision=bfloat16 would be no faster: {takes}"
+    return f"runtime.precision=bfloat16 would take {takes}, {ratio:.2f} times as fast; its results are others: compare them"
 
 
 def _cost_line(cost: dict[str, Any]) -> str:

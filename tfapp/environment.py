@@ -52,6 +52,8 @@ _FEATURES = (
     "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "amx_tile",
     "asimd", "bf16", "i8mm", "sve",
 )  # fmt: skip
+# Those of them that multiply in bfloat16: without one it is emulated, and slow.
+BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS")
 
 _CHECKOUT = Path(__file__).resolve().parent.parent

@@ -38,11 +38,11 @@ def install(job: Job, callbacks: Sequence[Any], start: int, queue: Queue) -> tup
         if not chosen(batches, machine, wanted):
             return batches.distributed(machine, start, queue)
         name = f"{kind}_function"
-        function = _function(model, batches, kind, start)
 
         def make(self: Any, force: bool = False) -> Any:
-            setattr(self, name, function)
-            return function
+            if getattr(self, name) is None or force:
+                setattr(self, name, _function(self, batches, kind, start))
+            return getattr(self, name)
 
         setattr(model, f"make_{name}", MethodType(make, model))
         return tf.data.Dataset.range(ENDLESS)
@@ -86,14 +86,13 @@ def pace(fit: Fit) -> int | Literal["auto"]:
     return fit.steps_per_execution
 
 
-def line(job: Job) -> str:
-    """What was chosen to train fast, and the settings that choose otherwise."""
+def line(job: Job, xla: str) -> str:
+    """What was chosen to train fast (`xla`: the words for that choice), and the settings that choose otherwise."""
     fit = job.plan.fit
     kernel = fit.fused and fused.possible(job.optimizer)
     steps = "as many steps as take 0.25 s" if fit.steps_per_execution == "auto" else f"{fit.steps_per_execution} steps"
     return (
         f"{steps} at once (fit.steps_per_execution); "
         f"batches {'in the step' if chosen(job.train, job.machine, fit.gather) else 'by a queue'} (fit.gather); "
-        f"optimizer {'fused' if kernel else 'as Keras composes it'} (fit.fused); "
-        f"{'with' if fit.jit else 'without'} XLA (fit.jit)"
+        f"optimizer {'fused' if kernel else 'as Keras composes it'} (fit.fused); {xla}"
     )

@@ -80,7 +80,7 @@ class Job:
     @property
     def compiled(self) -> bool:
         """Whether XLA compiles the step, so that all its shapes are fixed and it has no strings."""
-        return self.plan.fit.jit or bool(tf.config.list_logical_devices("TPU"))
+        return self.plan.fit.jit is True or bool(tf.config.list_logical_devices("TPU"))
 
     @property
     def total_steps(self) -> int:
@@ -137,7 +137,7 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine, folder: Pat
 
 def _compilable(plan: Plan, machine: Machine) -> None:
     """Refuse XLA where it fails with an error of its own: a step on one CPU device reaches for another's variables."""
-    if plan.fit.jit and machine.replicas > 1 and not any(map(tf.config.list_logical_devices, ("GPU", "TPU"))):
+    if plan.fit.jit is True and machine.replicas > 1 and not any(map(tf.config.list_logical_devices, ("GPU", "TPU"))):
         raise Refused(
             f"fit.jit=true with {machine.replicas} replicas on CPUs, for which XLA cannot compile a step\n"
             "leave fit.jit out, or train with one replica: runtime.strategy=single"

@@ -194,6 +194,16 @@ class Measuring:
         return line, ""
 
 
+def stretch(model: Any, function: Any, iterator: Any, steps: int) -> float:
+    """Seconds of one of so many steps, run at once by a model's training or evaluating function."""
+    model._steps_per_execution.assign(steps)
+    began = time.perf_counter()
+    logs = function(iterator)
+    # A GPU is still at work when the function returns.
+    [float(value) for value in logs.values()]
+    return (time.perf_counter() - began) / steps
+
+
 def _alone(plan: Plan, workers: int) -> Plan:
     """The plan as one of several workers runs it, without the others."""
     if workers == 1 and plan.runtime.strategy not in ("multiworker", "parameter_server"):
@@ -329,16 +339,11 @@ class _Steps:
 
     def _time(self, function: Any, batches: Any) -> float:
         """Seconds of one step, tracing left out: the best of several stretches, as what else runs only slows it."""
-        machine, pace = self._job.machine, self._job.model._steps_per_execution
-        iterator = iter(batches.distributed(machine))
+        model = self._job.model
+        iterator = iter(batches.distributed(self._job.machine))
 
         def run(steps: int) -> float:
-            pace.assign(steps)
-            began = time.perf_counter()
-            logs = function(iterator)
-            # A GPU is still at work when the function returns.
-            [float(value) for value in logs.values()]
-            return (time.perf_counter() - began) / steps
+            return stretch(model, function, iterator, steps)
 
         run(1)
         # The four batches that were made ahead during the tracing would hide what a batch takes to make.

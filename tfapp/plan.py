@@ -70,12 +70,17 @@ class Fit(Settings):
     steps_per_execution: int | Literal["auto"] = Field(
         "auto", description="steps run between two returns to Python; auto keeps checkpoints and progress prompt"
     )
-    jit: bool = Field(False, description="compile the training step with XLA")
+    jit: bool | Literal["auto"] = Field(
+        "auto",
+        description="compile the training step with XLA; auto: where a trial finds it faster, in a long training",
+    )
     gather: Literal["auto", "step", "queue"] = Field(
         "auto",
         description="where batches are put together: in the step, by a queue beside it; auto: small ones in the step",
     )
-    fused: bool = Field(True, description="Adam and AdamW by one kernel a weight, to rounding the same")
+    fused: bool = Field(
+        True, description="Adam, AdamW and SGD with momentum by one kernel a weight, to rounding the same"
+    )
     shuffle: bool = Field(True, description="a new order each epoch, a function of the seed and the epoch alone")
     monitor: str = Field("val_loss", description="the value that decides what is best (without validation: loss)")
     mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more of it is better")

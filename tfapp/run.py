@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Run:
     """One run's folder.
 
-    It holds plan.yaml, batch_size.json (where it was measured), run.json (status and times), environment.json,
+    It holds plan.yaml, batch_size.json and xla.json (where it was measured), run.json (status and times), environment.json,
     data.json, metrics.csv, dropped.csv, tensorboard/, checkpoints/, model/ (SavedModel), model.keras, report.json,
     report.html and logs/.
     """

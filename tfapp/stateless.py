@@ -105,27 +105,36 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     def uniform(self, shape: Any) -> tf.Tensor:
         """float32 in [0, 1) of the given shape, whose first axis is this replica's rows of the batch."""
         shape = tf.convert_to_tensor(shape, tf.int32)
-        # A block of the counter gives four numbers, so a row takes a whole number of blocks.
-        width = tf.cast(-(-tf.reduce_prod(shape[1:]) // 4), tf.int64)
+        draws = self._draws(tf.raw_ops.StatelessRandomUniformV2, shape, 4, tf.float32)
+        return tf.reshape(draws[:, : tf.reduce_prod(shape[1:])], shape)
+
+    def _draws(self, kind: Callable[..., tf.Tensor], shape: tf.Tensor, share: int, dtype: Any) -> tf.Tensor:
+        """[rows, at least as many draws as a row of `shape` needs], where a block of the counter is enough for `share` of them."""
+        # A row takes a whole number of blocks.
+        width = tf.cast(-(-tf.reduce_prod(shape[1:]) // share), tf.int64)
         first = _FIRST.get()
         first = (first_row(shape[0]) if first is None else tf.cast(first, tf.int64)) * width
-        draws = tf.raw_ops.StatelessRandomUniformV2(
+        return kind(
             shape=tf.stack([tf.cast(shape[0], tf.int64), width * 4]),
             key=tf.constant([self._next_key()], tf.uint64),
             counter=tf.cast(tf.stack([first, tf.cast(self._step, tf.int64)]), tf.uint64),
             alg=1,
-            dtype=tf.float32,
+            dtype=dtype,
         )
-        return tf.reshape(draws[:, : tf.reduce_prod(shape[1:])], shape)
 
     def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
-        """Zero a share `rate` of the inputs and scale up the rest."""
+        """Zero a share `rate` of the inputs, to 2^-17 the one asked for, and scale up the rest."""
         shape = tf.shape(inputs) if noise_shape is None else noise_shape
         if not tf.is_tensor(shape):
             sizes = tf.shape(inputs)
             shape = tf.stack([sizes[axis] if size is None else size for axis, size in enumerate(shape)])
-        keep = self.uniform(shape) >= rate
-        return tf.where(keep, inputs * tf.cast(1 / (1 - rate), inputs.dtype), tf.zeros_like(inputs))
+        shape = tf.cast(shape, tf.int32)
+        # 16 bits decide: half the drawing of a float each, which is most of what a dropout of attention takes.
+        draws = self._draws(tf.raw_ops.StatelessRandomUniformFullIntV2, shape, 8, tf.int32)
+        halves = tf.reshape(tf.bitcast(draws, tf.int16), [shape[0], -1])[:, : tf.reduce_prod(shape[1:])]
+        dropped = min(round(rate * 2**16), 2**16 - 1)
+        keep = tf.reshape(halves, shape) >= tf.constant(dropped - 2**15, tf.int16)
+        return tf.where(keep, inputs * tf.cast(2**16 / (2**16 - dropped), inputs.dtype), tf.zeros_like(inputs))
 
     def random_uniform(self, shape, minval=0.0, maxval=None, dtype=None, nonce=None) -> tf.Tensor:
         """As keras.backend.random_uniform."""

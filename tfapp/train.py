@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import asynchronous, batch_size, environment, features, gathered, identical, stateless, worth
+from tfapp import asynchronous, batch_size, environment, features, gathered, identical, stateless, worth, xla
 from tfapp import job as jobs
 from tfapp import recipe as recipes
 from tfapp import watch as watches
@@ -75,7 +75,6 @@ def train(
             job = features.apply(plan, jobs.of(plan, recipe, data, machine, run.folder))
         if machine.chief:
             jobs.announce(job, say)
-            say(_feeding(machine).line(job))
         with readable(data):
             trained = fit(job, run, say, watch, profile)
             identical.check(trained.model, machine, run.log(machine))
@@ -135,6 +134,9 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         best.on_train_end()
     else:
         training, validation = feeding.install(job, callbacks, start, waiting.queue)
+        chosen = xla.settle(job, run, training, start)
+        if machine.chief:
+            say(feeding.line(job, chosen))
         try:
             model.fit(
                 training,
@@ -182,7 +184,7 @@ def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
             job.loss,
             weighted_metrics=list(job.metrics),
             steps_per_execution=2,
-            jit_compile=plan.fit.jit,
+            jit_compile=plan.fit.jit is True,
         )
         _build(job)
         restore_generators = stateless.install(model, plan.runtime.seed, model.optimizer.iterations)

@@ -21,7 +21,7 @@ def test_files_then_environment_then_words_then_the_short_options_win(tmp_path: 
     )
     fit = plan.fit
     assert (fit.epochs, fit.batch_size, fit.steps, fit.patience, plan.runtime.seed) == (2, 3, 4, 5, 6)
-    assert fit.jit and recipe.word == plan.recipe == own.recipe == "digits"
+    assert fit.jit is True and recipe.word == plan.recipe == own.recipe == "digits"
     assert module.Config() == own.config and own.fit.patience != 5
 
 

@@ -68,13 +68,19 @@ def _verify(words: list[str], workers: int, kills: int, seed: int, folder: Path)
     from tfapp.runtime import import_tensorflow
 
     import_tensorflow()
-    from tfapp import verify
+    from tfapp import verify, xla
+    from tfapp.run import Run
 
     steps = verify.last_step(whole)
     every = max(1, steps // 10)
     killer = Killer(kills, steps, random.Random(seed))
     asking.say(f"training again, with a checkpoint each {every} of {steps} steps, and {kills} kills …")
-    again = Launch((*words, f"fit.checkpoint.every_steps={every}", "--run", str(killed)), where, max_restarts=kills)
+    # Two trainings may choose otherwise by the clock; one that goes on keeps what it was begun with.
+    chosen = Run(whole).read(xla.FILE)
+    same = [f"fit.jit={chosen['chosen']}"] if chosen else []
+    again = Launch(
+        (*words, *same, f"fit.checkpoint.every_steps={every}", "--run", str(killed)), where, max_restarts=kills
+    )
     _done(run(again, Screen(workers, quiet=True), killer).code, killed)
     found = verify.differences(whole, killed)
     deaths = ", ".join(f"{kill.step}" for kill in killer.done)

@@ -27,6 +27,17 @@ All of it is made from `report.json` alone, so that it can be made again at any 
 A key that is not listed here is shown too, as a plain table under its own name.
 """
 
-from tfapp.report.page import render, render_comparison
+from __future__ import annotations
+
+from typing import Any
 
 __all__ = ["render", "render_comparison"]
+
+
+def __getattr__(name: str) -> Any:
+    # Matplotlib takes as long to import as a short training; the first step should not wait for the page that comes last.
+    if name in __all__:
+        from tfapp.report import page
+
+        return getattr(page, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

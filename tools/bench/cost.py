@@ -64,7 +64,7 @@ def app(job: jobs.Job, place: Path) -> list[float]:
     clock = Clock()
     opened = run.begin(place, job.plan, "")
     with contextlib.redirect_stderr(io.StringIO()):
-        train.fit(replace(job, callbacks=(*job.callbacks, clock)), opened)
+        train.fit(replace(job, callbacks=(*job.callbacks, clock)), opened, lambda line: None)
     return clock.spent()
 
 

@@ -1,4 +1,7 @@
-"""The app as `tfapp train` runs it: callbacks, metrics, checkpoints, TensorBoard and the progress line on."""
+"""The app as `tfapp train` runs it: callbacks, metrics, checkpoints, TensorBoard and the progress line on.
+
+app.py FOLDER EPOCHS WORD …   It is stopped after so many epochs of what the words plan: what it does for speed depends on that.
+"""
 
 import sys
 import time
@@ -9,7 +12,7 @@ from stopwatch import Stopwatch
 
 from tfapp.cli import asking
 
-folder, words = Path(sys.argv[1]), sys.argv[2:]
+folder, epochs, words = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 _, recipe, plan, _ = asking.ask(words, [], None, None)
 with plan.runtime.enter() as machine:
     import tf_keras as keras
@@ -29,6 +32,10 @@ with plan.runtime.enter() as machine:
             # Here and not at the end of an epoch, when callbacks after this one have not yet saved what they save.
             if epoch:
                 watch.epoch()
+
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch + 1 == epochs:
+                self.model.stop_training = True
 
     job = features.apply(plan, jobs.of(plan, recipe, features.data(plan, recipe), machine))
     jobs.announce(job, asking.say)

@@ -1,0 +1,130 @@
+"""`fit.jit=auto`: the training step compiled with XLA where a trial says that it pays, chosen once for a run.
+
+XLA makes one program of a step, which helps where there are many small operations, and hurts where the device has better
+kernels than XLA makes: convolutions on a CPU. It also takes seconds to compile and gives other last bits. So it is tried on
+the very job, only in a training that is long beside the trial, and a run that goes on keeps what it was begun with (xla.json).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfapp.measure import stretch
+
+if TYPE_CHECKING:
+    from tfapp.job import Job
+    from tfapp.run import Run
+
+FILE = "xla.json"
+# How much faster a step must be: two measurements of one thing differ by half of it.
+GAIN = 1.1
+# What a trial may take of the training. Tracing and compiling take COMPILING times as long as tracing the plain step.
+SHARE = 0.02
+COMPILING = 3
+# Seconds of one stretch of steps, and how many pairs of stretches.
+WINDOW = 0.1
+PAIRS = 5
+
+
+def settle(job: Job, run: Run, training: Any, start: int) -> str:
+    """Let the compiled model train with or without XLA; returns the words that say which, and why.
+
+    Where fit.jit says so itself, it is as it says. A trial takes real steps and puts all variables back.
+
+    Args:
+      training: what the model's `fit` will be given, from step `start` on.
+    """
+    wanted = job.plan.fit.jit
+    if wanted != "auto":
+        return _words(wanted)
+    if why := out_of_question(job):
+        return _words(False, why)
+    held = run.read(FILE)
+    if held:
+        job.model.jit_compile = held["chosen"]
+        return _words(held["chosen"], "as when this run began" if start else held["why"])
+    if start:
+        return _words(False, "as when this run began")
+    with _put_back(job.model):
+        held = _tried(job.model, training, job.total_steps)
+    if job.machine.chief:
+        run.write(FILE, held)
+    return _words(held["chosen"], held["why"])
+
+
+def out_of_question(job: Job) -> str | None:
+    """Why XLA is not even tried, where it is not."""
+    plan, machine = job.plan, job.machine
+    if machine.coordinator or machine.replicas > 1:
+        return "on one device alone it is tried"
+    if plan.runtime.deterministic:
+        return "runtime.deterministic"
+    if plan.private:
+        return "private steps have as many examples as were drawn"
+    if tf.config.list_logical_devices("TPU"):
+        return "a TPU compiles all by itself"
+    if not tf.config.list_logical_devices("GPU") and _convolves(job.model):
+        return "convolutions are faster by oneDNN"
+    return None
+
+
+def _words(chosen: bool, why: str = "") -> str:
+    return f"{'with' if chosen else 'without'} XLA{why and f': {why}'} (fit.jit)"
+
+
+def _convolves(model: keras.Model) -> bool:
+    kinds = ("Conv", "DepthwiseConv", "SeparableConv")
+    return any(
+        kind.__name__.startswith(kinds)
+        for layer in model._flatten_layers(include_self=False)
+        for kind in type(layer).__mro__
+    )
+
+
+@contextmanager
+def _put_back(model: keras.Model) -> Iterator[None]:
+    """A block whose training steps leave no trace: what else a step depends on is a function of its number."""
+    objects = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    there = tf.train.TrackableView(objects).descendants()
+    held = [(one, tf.identity(one)) for one in there if isinstance(one, tf.Variable)]
+    try:
+        yield
+    finally:
+        for variable, value in held:
+            variable.assign(value)
+
+
+def _tried(model: keras.Model, training: Any, steps: int) -> dict[str, Any]:
+    """What becomes xla.json: chosen, why, and the seconds behind it.
+
+    Args:
+      steps: of the whole training.
+    """
+    plain = model.make_train_function()
+    batches = iter(training)
+    traced = stretch(model, plain, batches, 1)
+    each = min(stretch(model, plain, batches, 1) for _ in range(2))
+    held = {"chosen": False, "steps": steps, "plain": each, "traced": traced}
+    if SHARE * steps * each < COMPILING * traced + 2 * PAIRS * max(WINDOW, each):
+        return {**held, "why": "too short a training to try"}
+    model.jit_compile = True
+    compiled = model.make_train_function()
+    try:
+        held["compiled"] = stretch(model, compiled, batches, 1)
+        many = max(1, int(WINDOW / each))
+        # In turn, and the best of each: what else runs on the machine only slows.
+        pairs = [[stretch(model, function, batches, many) for function in (plain, compiled)] for _ in range(PAIRS)]
+    except tf.errors.OpError:
+        model.jit_compile, model.train_function = False, plain
+        return {**held, "why": "XLA cannot compile this step"}
+    held["plain"], held["xla"] = map(min, zip(*pairs, strict=True))
+    ratio = held["plain"] / held["xla"]
+    held["chosen"] = ratio >= GAIN
+    # The other one is forgotten, with its memory.
+    model.jit_compile, model.train_function = held["chosen"], compiled if held["chosen"] else plain
+    return {**held, "why": f"{ratio:.2f} times as fast"}
