@@ -32,6 +32,15 @@ def test_a_simple_file_is_read_alike(tmp_path_factory, rows: list[tuple[str, str
         assert [list(row) for row in zip(*found, strict=True)] == slow(path)[1:]
 
 
+def test_a_header_may_have_quotes_and_may_not_go_on_in_the_next_line(tmp_path: Path) -> None:
+    path, store = tmp_path / "t.csv", Store(["a", "b, c"])
+    path.write_text('"a","b, c"\n1,2\n')
+    assert delimited.columns(path, store, 2, "comma") and store.rows == 1
+    for text in ('"a","b\nc"\n1,2\n', 'a"b,"c\n1,2\n'):
+        path.write_text(text)
+        assert not delimited.columns(path, Store(["a", "b"]), 2, "comma")
+
+
 @pytest.mark.parametrize(
     "text",
     [
