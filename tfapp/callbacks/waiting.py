@@ -19,6 +19,8 @@ from tfapp.runtime import Machine
 WAITED, MADE = 0.2, 0.9
 # The share of the processor's time that loading may take where it computes the steps too; and for how long that is measured.
 LOADING, PROBED = 0.5, 0.3
+# Seconds to wait at most until the queue is full.
+FILLED = 10.0
 # What is measured before it is judged: the batch that is being made at either end counts for nothing.
 SECONDS, BATCHES = 5.0, 40
 # Returns from TensorFlow to be passed over: the first one is mostly tracing.
@@ -119,11 +121,14 @@ class Waiting(keras.callbacks.Callback):
         """Processor seconds that loading takes of this worker's part of a batch, where that is worth knowing."""
         if not self._on_cores or self._train.examples.load is None:
             return 0
-        # No step is taken now, and before long the queue is full: then nothing else is done.
-        until = time.monotonic() + SECONDS
-        made = -1.0
-        while time.monotonic() < until and made != (made := self.queue.seconds()[1]):
+        # No step is taken now: once the queue is full, nothing is done but what is to be measured.
+        until, idle = time.monotonic() + FILLED, False
+        while not idle and time.monotonic() < until:
+            began = time.process_time()
             time.sleep(0.1)
+            idle = time.process_time() - began < 0.01
+        if not idle:
+            return 0
         return loading(self._train.examples, PROBED) * self._train.batch_size / self._machine.workers
 
     def _limit(self, measured: np.ndarray) -> str:
