@@ -16,6 +16,7 @@ share one vector with those it never saw.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import numpy as np
@@ -119,7 +120,7 @@ def _encode(config, raw, train):
     there = [column[~gap] for column, gap in zip(train.T, gaps.T, strict=True)]
     middle_of = np.median if config.impute == "median" else np.mean
     middle = np.array([middle_of(values) if len(values) else 0 for values in there])
-    filled = np.where(gaps, middle, train).astype("float32")
+    filled = np.where(gaps, middle.astype("float32"), train)
     missing = tf.math.is_nan(raw)
     values = tf.where(missing, middle.astype("float32"), raw)
 
@@ -161,8 +162,8 @@ def _edges(values, bins):
 
 def _known(config, column):
     """The categories that training saw often enough to learn a vector for each."""
-    words, counts = np.unique(column.astype(str), return_counts=True)
-    return words[counts >= min(config.rare, counts.max())].tolist()
+    counts = Counter(column)
+    return sorted(word for word, count in counts.items() if count >= min(config.rare, max(counts.values())))
 
 
 def model(config, inputs, data):

@@ -42,13 +42,13 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
-def fitted(folder: Path, *words: str, stop_at: int | None = None, monkeypatch=None):
+def fitted(folder: Path, *words: str, stop_at: int | None = None, monkeypatch=None, recipe: str = SMALL, say=print):
     """Fit without report: (weights, history), or the exception that stopped it at a step."""
     from tfapp import features, run, train
     from tfapp import job as jobs
 
-    recipe, module, plan, _ = asking.ask([SMALL, *words], [], None, None)
-    opened = run.begin(folder, plan, recipe.digest)
+    found, module, plan, _ = asking.ask([recipe, *words], [], None, None)
+    opened = run.begin(folder, plan, found.digest)
     with plan.runtime.enter() as machine:
         data = module.data(plan.config)
         with machine.strategy.scope():
@@ -62,7 +62,7 @@ def fitted(folder: Path, *words: str, stop_at: int | None = None, monkeypatch=No
                 real(self)
 
             monkeypatch.setattr(train.StopOnSignal, "_stop_if_asked", stop)
-        trained = train.fit(job, opened)
+        trained = train.fit(job, opened, say)
     history = [{key: value for key, value in row.items() if key != "seconds"} for row in trained.history]
     return trained.model.get_weights(), history
 

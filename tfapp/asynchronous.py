@@ -23,6 +23,7 @@ import tf_keras as keras
 
 from tfapp import fused
 from tfapp.data.pipeline import Batches
+from tfapp.data.queue import Queue
 from tfapp.job import Job
 from tfapp.plan import Fit
 
@@ -30,11 +31,12 @@ from tfapp.plan import Fit
 AHEAD = 2
 
 
-def install(job: Job, callbacks: Sequence[Any], start: int) -> tuple[Any, Any]:
+def install(job: Job, callbacks: Sequence[Any], start: int, queue: Queue) -> tuple[Any, Any]:
     """What to give to the compiled model's `fit` as (training data, validation data).
 
     The model's functions are changed for it, and the callbacks let into a fit of this strategy: Keras keeps out those that
-    look at each step's numbers, which are in other processes. Here they have come when a callback sees them.
+    look at each step's numbers, which are in other processes. Here they have come when a callback sees them. So are the
+    queues before the workers: `queue` stays empty.
     """
     model, machine, train, validation = job.model, job.machine, job.train, job.validation
     for callback in callbacks:

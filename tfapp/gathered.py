@@ -14,7 +14,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import fused
-from tfapp.data.pipeline import ENDLESS, Batches
+from tfapp.data.pipeline import Batches
+from tfapp.data.queue import ENDLESS, Queue
 from tfapp.job import Job
 from tfapp.plan import Fit
 from tfapp.runtime import Machine
@@ -23,19 +24,19 @@ from tfapp.runtime import Machine
 MOST_BYTES = 2**20
 
 
-def install(job: Job, callbacks: Sequence[Any], start: int) -> tuple[Any, Any]:
+def install(job: Job, callbacks: Sequence[Any], start: int, queue: Queue) -> tuple[Any, Any]:
     """What to give to the compiled model's `fit` as (training data, validation data), from step `start` on.
 
     On one CPU device, with small batches of what is in memory, the model's functions for it are ones that gather; what
-    `fit` is given then only counts. Otherwise it is the dataset, and the function Keras's own.
+    `fit` is given then only counts. Otherwise it is the dataset, that of training through `queue`, and the function Keras's own.
     """
     model, machine, wanted = job.model, job.machine, job.plan.fit.gather
 
-    def given(batches: Batches | None, kind: str, start: int = 0) -> Any:
+    def given(batches: Batches | None, kind: str, start: int = 0, queue: Queue | None = None) -> Any:
         if batches is None:
             return None
         if not chosen(batches, machine, wanted):
-            return batches.distributed(machine, start)
+            return batches.distributed(machine, start, queue)
         name = f"{kind}_function"
 
         def make(self: Any, force: bool = False) -> Any:
@@ -46,7 +47,7 @@ def install(job: Job, callbacks: Sequence[Any], start: int) -> tuple[Any, Any]:
         setattr(model, f"make_{name}", MethodType(make, model))
         return tf.data.Dataset.range(ENDLESS)
 
-    return given(job.train, "train", start), given(job.validation, "test")
+    return given(job.train, "train", start, queue), given(job.validation, "test")
 
 
 def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> Any:

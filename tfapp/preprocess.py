@@ -94,8 +94,15 @@ class Preprocess:
     def apply(self, examples: Examples, batch_size: int = 1024) -> Examples:
         """The examples with their features preprocessed, in memory."""
         step = tf.function(self.__call__, reduce_retracing=True)
-        parts = [tf.nest.map_structure(np.asarray, step(batch)) for batch in batches_of(examples.features, batch_size)]
-        return replace(examples, features=tf.nest.map_structure(lambda *part: np.concatenate(part), *parts))
+        whole: Any = None
+        for number, batch in enumerate(batches_of(examples.features, batch_size)):
+            part, start = tf.nest.map_structure(np.asarray, step(batch)), number * batch_size
+            if whole is None:
+                # Filled portion by portion: all portions beside the whole would be twice as much.
+                whole = tf.nest.map_structure(lambda one: np.empty((len(examples), *one.shape[1:]), one.dtype), part)
+            for column, rows in zip(tf.nest.flatten(whole), tf.nest.flatten(part), strict=True):
+                column[start : start + len(rows)] = rows
+        return replace(examples, features=whole)
 
 
 def of_tf_keras(made: Any, where: str) -> keras.Model:

@@ -24,6 +24,7 @@ from tfapp.callbacks.profile import Profile
 from tfapp.callbacks.progress import Progress
 from tfapp.callbacks.record import Record
 from tfapp.callbacks.stop import StopOnSignal
+from tfapp.callbacks.waiting import Waiting
 from tfapp.data.pipeline import readable
 from tfapp.direction import more_is_better
 from tfapp.job import Job
@@ -107,6 +108,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
     stop = StopOnSignal(checkpoint, machine)
     waits = machine.workers > 1 or machine.coordinator or signs.launched()
     beat = Beat(watches.seconds(watches.HANG) if waits else None)
+    waiting = Waiting(job.train, machine, say if shown else lambda line: None)
     profiles = [Profile(profile, run.file("tensorboard"), machine)] if profile else []
     callbacks = [
         Pace(
@@ -117,6 +119,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
             machine.workers == 1,
         ),
         *profiles,
+        waiting,
         Diverged(job.train, run.file("diverged.json"), run.file("checkpoints"), exact=not machine.coordinator),
         *saved,
         progress,
@@ -130,7 +133,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
         best.set_model(model)
         best.on_train_end()
     else:
-        training, validation = feeding.install(job, callbacks, start)
+        training, validation = feeding.install(job, callbacks, start, waiting.queue)
         chosen = xla.settle(job, run, training, start)
         if machine.chief:
             say(feeding.line(job, chosen))
@@ -153,6 +156,7 @@ def fit(job: Job, run: Run, say: Any = print, watch: Watch | None = None, profil
                 one.close()
         for one in profiles:
             one.note(run)
+        waiting.note(run)
     if not checkpoint.complete:
         checkpoint.save(complete=True)
         checkpoint.wait()

@@ -45,6 +45,7 @@ def report(run: Run, recipe: ModuleType, job: Job, trained: Trained, model: kera
         "best_epoch": trained.best_epoch,
         "model": layers(job.model),
         "profile": run.read("profile.json"),
+        "waiting": run.read("waiting.json"),
     }
     return publish(run, {**measured(run, recipe, job.plan, job.data), **training})
 

@@ -204,8 +204,9 @@ def test_every_verb_s_help_has_an_example_and_a_form_for_programs(verb, capsys) 
     assert main([verb, "--help"]) == 0
     out = capsys.readouterr().out
     assert f"\n    tfapp {verb}" in out
-    # new writes a file, and that is all there is to know; launch passes train's own on; cloud's verbs have their own help.
-    assert "--json" in out or verb in ("new", "launch", "cloud")
+    # new writes a file, and that is all there is to know; launch passes train's own on; those of cloud and data have
+    # their own help.
+    assert "--json" in out or verb in ("new", "launch", "cloud", "data")
 
 
 @pytest.mark.moderate

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfapp.data import delimited
+from tfapp.data.columns import Store
 
 WHITE = " \t\x0b\x0c\x1c\x1f\x85\xa0\u2028\u3000"
 cells = st.text(st.sampled_from("ab1.-é語'" + WHITE), max_size=5)
@@ -23,9 +24,21 @@ def slow(path: Path) -> list[list[str]]:
 def test_a_simple_file_is_read_alike(tmp_path_factory, rows: list[tuple[str, str]], end: str, ended: bool) -> None:
     path = tmp_path_factory.mktemp("table") / "t.csv"
     path.write_text(end.join(["a,b", *map(",".join, rows)]) + end * ended, encoding="utf-8", newline="")
-    found = delimited.columns(path, 2, "comma")
-    assert found is not None
-    assert [list(row) for row in zip(*(column.to_pylist() for column in found), strict=True)] == slow(path)[1:]
+    # Nothing packed, and everything.
+    for packed in (2**20, 1):
+        store = Store(["a", "b"], packed)
+        assert delimited.columns(path, store, 2, "comma")
+        found = [column.to_pylist() for column in store.columns().values()]
+        assert [list(row) for row in zip(*found, strict=True)] == slow(path)[1:]
+
+
+def test_a_header_may_have_quotes_and_may_not_go_on_in_the_next_line(tmp_path: Path) -> None:
+    path, store = tmp_path / "t.csv", Store(["a", "b, c"])
+    path.write_text('"a","b, c"\n1,2\n')
+    assert delimited.columns(path, store, 2, "comma") and store.rows == 1
+    for text in ('"a","b\nc"\n1,2\n', 'a"b,"c\n1,2\n'):
+        path.write_text(text)
+        assert not delimited.columns(path, Store(["a", "b"]), 2, "comma")
 
 
 @pytest.mark.parametrize(
@@ -44,10 +57,10 @@ def test_a_simple_file_is_read_alike(tmp_path_factory, rows: list[tuple[str, str
 def test_what_is_not_simple_is_left_to_the_csv_module(tmp_path: Path, text: str) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode())
-    assert delimited.columns(path, 2, "comma") is None
+    assert not delimited.columns(path, Store(["a", "b"]), 2, "comma")
 
 
 def test_what_is_not_utf_8_is_left_too(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"a,b\n1,\xff\n")
-    assert delimited.columns(path, 2, "comma") is None
+    assert not delimited.columns(path, Store(["a", "b"]), 2, "comma")

@@ -184,3 +184,15 @@ def test_folds_beside_a_given_validation_part_are_refused() -> None:
     given = numbered([0, 1] * 5)
     with pytest.raises(Usage, match="a validation part is given"):
         splits.split_rest(numbered([0, 1] * 50), Split(folds=5), "classification", validation=given)
+
+
+@given(st.lists(st.integers(0, 5), min_size=20, max_size=60), st.integers(0, 2**31), st.floats(0.2, 0.7))
+def test_a_stratified_draw_is_scikit_learn_s_and_leaves_its_generator_alike(classes, seed, share):
+    from sklearn.model_selection import train_test_split
+
+    strata = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, *classes])
+    count = max(6, int(share * len(strata)))
+    ours, theirs = (np.random.RandomState(seed) for _ in range(2))
+    _, wanted = train_test_split(np.arange(len(strata)), test_size=count, random_state=theirs, stratify=strata)
+    assert np.array_equal(splits._stratified(strata, count, ours), wanted)
+    assert ours.randint(2**31) == theirs.randint(2**31)

@@ -298,7 +298,7 @@ def test_labelled_files_drop_labels_never_seen(tmp_path):
     data = tables.read(written(tmp_path, HEADER + ROWS), "target")
     path = written(tmp_path, HEADER + "1,a,no,good\n1,a,no,odd\n1,a,no,\n", "new.csv")
     examples, dropped = tables.read_labelled(data.reader, data.classes, path)
-    assert examples.labels.tolist() == [1] and examples.names.tolist() == ["new.csv:2"]
+    assert examples.labels.tolist() == [1] and list(examples.names) == ["new.csv:2"]
     assert [row.reason for row in dropped] == ["target 'odd' was never seen in training", "target is missing"]
     with pytest.raises(Missing, match="no row with a label that the model knows"):
         tables.read_labelled(data.reader, data.classes, written(tmp_path, HEADER + "1,a,no,odd\n", "odd.csv"))

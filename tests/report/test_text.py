@@ -6,7 +6,7 @@ from rich.console import Console
 
 from tests.report import samples
 from tfapp.evaluate import calibration
-from tfapp.report import page, text
+from tfapp.report import page, text, words
 
 
 @pytest.mark.moderate
@@ -42,3 +42,14 @@ def test_markup_in_names_is_not_obeyed():
 
 def test_an_unmeasured_run_says_so():
     assert text.plain({"recipe": "x"}) == "not measured on unseen examples"
+
+
+def test_what_the_training_waited_for_is_told_at_its_end_only_where_data_was_the_limit():
+    workers = [{"seconds": 60.0, "waited": waited, "loading": 0.75 * (waited == 0.1)} for waited in (0.1, 0.625)]
+    bound = {"waiting": {"workers": workers, "remedy": "use more cores"}}
+    told = f"input-bound: no batch was ready {words.percent(0.625)} of the time on worker 1; use more cores"
+    assert told in text.lines(bound) and told in page.render(bound)
+    fine = {"waiting": {"workers": workers[:1]}}
+    assert text.lines(fine) == text.lines(
+        {}
+    ) and f"no batch was ready {words.percent(0.1)} of the time, and loading" in page.render(fine)

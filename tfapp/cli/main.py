@@ -21,6 +21,7 @@ from tfapp.errors import Expected, Failed, Interrupted, Preempted, Usage, neares
 VERBS = {
     "recipes": "List the recipes; show one, its settings and their schema.",
     "new": "Write a working copy of a recipe, to change.",
+    "data": "Shard an image folder, to be read fast.",
     "validate": "Check a plan, its data and its model; train nothing.",
     "plan": "Measure what a plan would cost: memory, time, disk.",
     "train": "Train a recipe to a finished, measured, exported run.",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tfapp.data.lines import Lines
 from tfapp.errors import Missing
 
 Features = np.ndarray | Mapping[str, np.ndarray]
@@ -28,7 +29,7 @@ class Examples:
       features: one array of shape [n, ...], or one such array a named input.
       labels: int64 class numbers of shape [n], float32 targets of shape [n], or int32 tokens of shape [n, length].
       names: what to call each example in messages and files («adult.csv:17», «0/IMG_1118.JPG»); object
-        array of str, shape [n]; None: its number.
+        array of str, shape [n], or Lines; None: its number.
       weights: float32 weight of each example in the loss and in metrics, shape [n]; None: all 1.
       load: turns the features of *one* example into the tensor that the model takes, inside tf.data
         (reading and decoding an image file, say); None: the features are that already.
@@ -36,7 +37,7 @@ class Examples:
 
     features: Features
     labels: np.ndarray
-    names: np.ndarray | None = None
+    names: np.ndarray | Lines | None = None
     weights: np.ndarray | None = None
     load: Callable[[Any], Any] | None = None
 
@@ -56,7 +57,9 @@ class Examples:
         return str(index if self.names is None else self.names[index])
 
     def take(self, indices: np.ndarray) -> Examples:
-        """The examples at `indices` (integers, any order), in that order."""
+        """The examples at `indices` (integers, any order), in that order; these themselves where that is all of them."""
+        if len(indices) == len(self) and np.array_equal(indices, np.arange(len(self))):
+            return self
         features = (
             {key: column[indices] for key, column in self.features.items()}
             if isinstance(self.features, Mapping)

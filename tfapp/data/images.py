@@ -18,7 +18,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -26,7 +26,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from tfapp import environment
-from tfapp.data import arrays, splits
+from tfapp.data import arrays, records, splits
 from tfapp.data.examples import Data, Dropped, Examples, existing
 from tfapp.errors import Missing, Usage
 from tfapp.settings import Split
@@ -75,6 +75,8 @@ def from_folder(
 ) -> Data:
     """Data from a folder that holds one sub-folder a class, or `train/`, `test/` (and `validation/`) folders of those.
 
+    Or from a folder that `tfapp data shard` made of such a one: the same images, parts and order.
+
     Args:
       folder: classes are its sub-folders in sorted order; hidden files are skipped.
       settings: the split of whatever part is not given by such folders.
@@ -86,16 +88,20 @@ def from_folder(
       target: what is predicted, as a person would call it.
 
     Raises:
-      Missing: no such folder, no image in it, or one class only.
+      Missing: no such folder, no image in it, one class only, or shards that are not whole.
+      Usage: shards of images in another form than is asked for.
     """
-    found, dropped = _in_folder(_folder(folder))
+    where, reader = _folder(folder), reader_of(size, channels, resize)
+    if records.are_in(where):
+        return _of_shards(where, settings, reader, memory_limit, target)
+    found, dropped = _in_folder(where)
     if not found:
         raise Missing(
             f"no image in {folder}\n"
             "expected one sub-folder a class with JPEG, PNG, GIF or BMP files: "
             f"{folder}/cat/1.jpg, {folder}/dog/2.jpg, …"
         )
-    return _data(found, dropped, settings, _reader(size, channels, resize), memory_limit, target, str(folder))
+    return _data(found, dropped, settings, reader, memory_limit, target, str(folder))
 
 
 def from_csv(
@@ -119,7 +125,7 @@ def from_csv(
     found, dropped = _in_csv(existing(path, "CSV of images"))
     if not found:
         raise Missing(f"no image named in {path}\nexpected lines of path,label: cat/1.jpg,cat")
-    return _data(found, dropped, settings, _reader(size, channels, resize), memory_limit, target, str(path))
+    return _data(found, dropped, settings, reader_of(size, channels, resize), memory_limit, target, str(path))
 
 
 def read_new(reader: Mapping[str, Any], files: Sequence[str | Path]) -> tuple[np.ndarray, list[str], list[Dropped]]:
@@ -144,7 +150,7 @@ def read_new(reader: Mapping[str, Any], files: Sequence[str | Path]) -> tuple[np
         else:
             inside = list(_files(path)) if path.is_dir() else [path]
             found = [Found(file, str(file.relative_to(path.parent)), "") for file in inside]
-            sound, orientations, lost = _scan(found)
+            sound, orientations, lost = scan(found)
             stack, kept, undecoded = _decode_all(sound, orientations, reader)
             lost, named = lost + undecoded, [sound[i].name for i in kept]
         stacks.append(stack)
@@ -164,19 +170,21 @@ def read_labelled(
       Missing: nothing there.
     """
     where = existing(path, "folder or CSV of images")
-    found, dropped = _in_folder(where) if where.is_dir() else _in_csv(where)
+    if where.is_dir() and records.are_in(where):
+        return _labelled_of_shards(reader, classes, where)
+    found, dropped = find(where)
     if any(one.part == "test" for one in found):
         found = [one for one in found if one.part == "test"]
     number = {name: i for i, name in enumerate(classes)}
-    dropped += [_unseen(one) for one in found if one.label not in number]
-    sound, orientations, lost = _scan([one for one in found if one.label in number])
+    dropped += [_unseen(one.name, one.label) for one in found if one.label not in number]
+    sound, orientations, lost = scan([one for one in found if one.label in number])
     images, kept, undecoded = _decode_all(sound, orientations, reader)
     labels = np.array([number[sound[i].label] for i in kept], np.int64)
     names = np.array([sound[i].name for i in kept], object)
     return Examples(images, labels, names), dropped + lost + undecoded
 
 
-def _reader(size: int | tuple[int, int], channels: int, resize: Resize) -> dict[str, Any]:
+def reader_of(size: int | tuple[int, int], channels: int, resize: Resize) -> dict[str, Any]:
     """What reading new images the same way takes."""
     height, width = (size, size) if isinstance(size, int) else size
     return {"height": height, "width": width, "channels": channels, "dtype": "uint8", "resize": resize}
@@ -199,86 +207,167 @@ def _data(
 
     Whether the images fit in memory decides how they are kept, never which of them there are or how they are split.
     """
-    sound, orientations, lost = _scan(found)
+    sound, orientations, lost = scan(found)
     size = len(sound) * int(np.prod(_shape(reader)))
-    fits = size <= (environment.free_memory() // 4 if memory_limit is None else memory_limit)
-    images, kept, damaged = _decode_all(sound, orientations, reader) if fits else _try_all(sound, orientations, reader)
-    sound, orientations = [sound[i] for i in kept], orientations[kept]
-    dropped = dropped + lost + damaged
-    classes = sorted({one.label for one in sound if one.part in (None, "train")})
-    _check_classes(classes, sound, dropped, where)
-    dropped += [_unseen(one) for one in sound if one.label not in classes]
-    row = {str(one.path): i for i, one in enumerate(sound)}
-    orientations = orientations[[one.label in classes for one in sound]]
-    sound = [one for one in sound if one.label in classes]
-    examples = Examples(
-        {"path": np.array([str(one.path) for one in sound], object), "orientation": orientations},
-        np.array([classes.index(one.label) for one in sound], np.int64),
-        np.array([one.name for one in sound], object),
-        load=functools.partial(_load, reader),
+    fits = in_memory(size, memory_limit)
+    pixels, kept, damaged = _decode_all(sound, orientations, reader) if fits else _try_all(sound, orientations, reader)
+    sound = [sound[i] for i in kept]
+    features = {"path": np.array([str(one.path) for one in sound], object), "orientation": orientations[kept]}
+    known = Known.of(sound, copies(sound), features)
+    return known.data(
+        pixels, functools.partial(_load, reader), dropped + lost + damaged, settings, reader, target, where
     )
-    parts, notes = _share_out(examples, sound, settings, classes)
-    if images is not None:
-        train, validation, test = (
-            replace(part, features=images[[row[path] for path in part.features["path"]]], load=None) for part in parts
+
+
+def _of_shards(where: Path, settings: Split, reader: dict[str, Any], memory_limit: int | None, target: str) -> Data:
+    held = records.head(where)
+    records.checked(held, reader, where)
+    known = records.index(where)
+    fits = in_memory(len(known["names"]) * int(np.prod(_shape(reader))), memory_limit)
+    if not fits and held["compression"] != "none":
+        raise Missing(
+            f"the images in {where} do not fit in memory, and compressed shards can only be read through\n"
+            "shard them anew without --compression, or free memory: a quarter of what is free may be taken"
         )
-        parts = (train, validation, test)
-    shape = "×".join(map(str, _shape(reader)))
-    how = "in memory ({:,.0f} MB)" if fits else "on the fly ({:,.0f} MB do not fit in memory)"
-    return Data(
-        *parts,
-        task="classification",
-        kind="image",
-        classes=tuple(classes),
-        target=target,
-        reader=reader,
-        dropped=tuple(dropped),
-        notes=(
-            f"{len(examples):,} images in {len(classes)} classes, decoded to {shape} {how.format(size / 1e6)}",
-            *notes,
-        ),
-    )
+    pixels = records.through(where, held, known["number"]) if fits else None
+    places = {name: known[name] for name in ("shard", "offset", "length")}
+    images = Known(known["names"], known["labels"], known["parts"], known["copies"], places)
+    load = functools.partial(records.load, where, held)
+    return images.data(pixels, load, records.dropped(held), settings, reader, target, str(where))
 
 
-def _unseen(one: Found) -> Dropped:
-    return Dropped(one.name, f"label {one.label!r} was never seen in training")
+def _labelled_of_shards(
+    reader: Mapping[str, Any], classes: Sequence[str], where: Path
+) -> tuple[Examples, list[Dropped]]:
+    held = records.head(where)
+    records.checked(held, reader, where)
+    known = records.index(where)
+    asked = known["parts"] == "test" if "test" in known["parts"] else np.ones(len(known["parts"]), bool)
+    seen = np.isin(known["labels"], classes)
+    names, labels, number = (known[name][asked & seen] for name in ("names", "labels", "number"))
+    strange = [_unseen(*one) for one in zip(known["names"][asked & ~seen], known["labels"][asked & ~seen], strict=True)]
+    pixels = (records.through(where, held, number) * reader.get("scale", 1)).astype(reader["dtype"])
+    examples = Examples(pixels, np.array([classes.index(label) for label in labels], np.int64), names)
+    return examples, [*records.dropped(held), *strange]
 
 
-def _check_classes(classes: list[str], sound: list[Found], dropped: list[Dropped], where: str) -> None:
+def in_memory(size: int, limit: int | None) -> bool:
+    """Whether so many bytes of decoded images are kept in memory."""
+    return size <= (environment.free_memory() // 4 if limit is None else limit)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Images that can be read, and what is known of each, in one order.
+
+    Attributes:
+      names, labels, parts: object arrays of str, shape [n]; a part is train, validation, test or "" (the user gave none).
+      copies: int64 [n], equal for equal files.
+      features: what reading an image takes, one array of shape [n, ...] a name.
+    """
+
+    names: np.ndarray
+    labels: np.ndarray
+    parts: np.ndarray
+    copies: np.ndarray
+    features: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, found: Sequence[Found], copies: np.ndarray, features: Mapping[str, np.ndarray]) -> Known:
+        names, labels, parts = (
+            np.array([getattr(one, name) or "" for one in found], object) for name in ("name", "label", "part")
+        )
+        return cls(names, labels, parts, copies, features)
+
+    def data(
+        self,
+        pixels: np.ndarray | None,
+        load: Callable[[Any], Any],
+        dropped: Sequence[Dropped],
+        settings: Split,
+        reader: dict[str, Any],
+        target: str,
+        where: str,
+    ) -> Data:
+        """The images shared out, but for those of classes that training would not see.
+
+        Args:
+          pixels: the decoded images [n, height, width, channels], or None: `load` reads each when it is needed.
+          dropped: what was left out before. where: what to call their place in messages.
+        """
+        classes = sorted(set(self.labels[np.isin(self.parts, ["", "train"])]))
+        _check_classes(classes, len(self.names) > 0, dropped, where)
+        seen = np.isin(self.labels, classes)
+        unseen = [_unseen(name, label) for name, label in zip(self.names[~seen], self.labels[~seen], strict=True)]
+        rows = np.flatnonzero(seen)
+        number = {name: i for i, name in enumerate(classes)}
+        labels = np.array([number.get(label, -1) for label in self.labels], np.int64)
+        parts, notes = self._share_out(rows, labels, settings, classes)
+
+        def part(rows: np.ndarray) -> Examples:
+            features = (
+                {name: column[rows] for name, column in self.features.items()} if pixels is None else pixels[rows]
+            )
+            return Examples(features, labels[rows], self.names[rows], load=load if pixels is None else None)
+
+        train, validation, test = map(part, parts)
+        size = len(self.names) * int(np.prod(_shape(reader)))
+        how = "on the fly ({:,.0f} MB do not fit in memory)" if pixels is None else "in memory ({:,.0f} MB)"
+        return Data(
+            train,
+            validation,
+            test,
+            task="classification",
+            kind="image",
+            classes=tuple(classes),
+            target=target,
+            reader=reader,
+            dropped=(*dropped, *unseen),
+            notes=(
+                f"{len(rows):,} images in {len(classes)} classes, decoded to "
+                f"{'×'.join(map(str, _shape(reader)))} {how.format(size / 1e6)}",
+                *notes,
+            ),
+        )
+
+    def _share_out(
+        self, rows: np.ndarray, labels: np.ndarray, settings: Split, classes: list[str]
+    ) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
+        """The rows of the three parts, those the user gave respected, and what is worth saying about copies of files."""
+        examples = Examples({"row": rows}, labels[rows])
+        copies, given = self.copies[rows], self.parts[rows]
+        validation, test = (np.flatnonzero(given == part) for part in ("validation", "test"))
+        rest = np.flatnonzero(~np.isin(given, ["validation", "test"]))
+        shared = splits.split_rest(
+            examples.take(rest),
+            settings,
+            "classification",
+            copies[rest],
+            validation=examples.take(validation) if len(validation) else None,
+            test=examples.take(test) if len(test) else None,
+            classes=classes,
+        )
+        train, validation, test = (np.asarray(part.features["row"], np.int64) for part in shared)
+        notes = splits.leak_notes(*shared, groups=(self.copies[train], self.copies[validation], self.copies[test]))
+        extra = len(copies) - len(np.unique(copies))
+        if extra:
+            notes = (f"{extra:,} images are copies of others (copies are never split up)", *notes)
+        return (train, validation, test), notes
+
+
+def _unseen(name: str, label: str) -> Dropped:
+    return Dropped(name, f"label {label!r} was never seen in training")
+
+
+def _check_classes(classes: list[str], some: bool, dropped: Sequence[Dropped], where: str) -> None:
     if len(classes) > 1:
         return
     first = [f"\n{len(dropped):,} files were left out; the first is {one.name}: {one.reason}" for one in dropped[:1]]
     more = "".join(first)
     if classes:
         raise Missing(f"only one class, {classes[0]!r}, in {where}: classification needs two{more}")
-    what = "no readable image" if not sound else "no image to train on"
+    what = "no readable image" if not some else "no image to train on"
     raise Missing(f"{what} in {where}{more}")
-
-
-def _share_out(
-    examples: Examples, sound: list[Found], settings: Split, classes: list[str]
-) -> tuple[splits.Parts, tuple[str, ...]]:
-    """The three parts, those the user gave respected, and what is worth saying about copies of files."""
-    copies = _copies(sound)
-    part = np.array([one.part or "train" for one in sound])
-    given = {name: examples.take(np.flatnonzero(part == name)) for name in ("validation", "test") if name in part}
-    rest = np.flatnonzero(part == "train")
-    parts = splits.split_rest(
-        examples.take(rest),
-        settings,
-        "classification",
-        copies[rest],
-        validation=given.get("validation"),
-        test=given.get("test"),
-        classes=classes,
-    )
-    number = {name: i for name, i in zip(examples.features["path"], copies, strict=True)}
-    train, validation, test = (np.array([number[p] for p in part.features["path"]], np.int64) for part in parts)
-    notes = splits.leak_notes(*parts, groups=(train, validation, test))
-    extra = len(copies) - len(np.unique(copies))
-    if extra:
-        notes = (f"{extra:,} images are copies of others (copies are never split up)", *notes)
-    return parts, notes
 
 
 def _load(reader: Mapping[str, Any], features: Mapping[str, Any]):
@@ -296,6 +385,11 @@ def _folder(path: str | Path) -> Path:
     if not where.is_dir():
         raise Usage(f"not a folder: {path}\nfor a CSV of path,label use config.csv={path}")
     return where
+
+
+def find(where: Path) -> tuple[list[Found], list[Dropped]]:
+    """The image files of a folder or a CSV, and what is in it that cannot be one, in the order in which they are numbered."""
+    return _in_folder(where) if where.is_dir() else _in_csv(where)
 
 
 def _in_folder(root: Path) -> tuple[list[Found], list[Dropped]]:
@@ -370,7 +464,7 @@ def _files(folder: Path) -> Iterable[Path]:
 # ---------------------------------------------------------------- looking inside
 
 
-def _scan(found: Sequence[Found]) -> tuple[list[Found], np.ndarray, list[Dropped]]:
+def scan(found: Sequence[Found]) -> tuple[list[Found], np.ndarray, list[Dropped]]:
     """The files that are images, their EXIF orientations (int32, 1 to 8), and the others with reasons."""
     # Filters of warnings are the process's own: set here once, not in the threads.
     with warnings.catch_warnings():
@@ -464,7 +558,7 @@ def _ends(tail: bytes) -> bool:
     return tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda")
 
 
-def _copies(found: Sequence[Found]) -> np.ndarray:
+def copies(found: Sequence[Found]) -> np.ndarray:
     """A number for each file, equal for files of equal bytes. Only files of equal size are read."""
     by_size = defaultdict(list)
     for i, one in enumerate(found):
@@ -642,7 +736,7 @@ def _decode_all(
     good = np.zeros(len(found), bool)
     for numbers, batch in _each(found, orientations, lambda path, orientation: decode(path, orientation, reader)):
         images[numbers], good[numbers] = batch, True
-    return images if good.all() else images[good], np.flatnonzero(good), _damaged(found, good, reader)
+    return images if good.all() else images[good], np.flatnonzero(good), damaged(found, good, reader)
 
 
 def _try_all(
@@ -657,7 +751,22 @@ def _try_all(
         found, orientations, lambda path, turn: tf.shape(_pixels(tf.io.read_file(path), turn, reader)[0])
     ):
         good[numbers] = True
-    return None, np.flatnonzero(good), _damaged(found, good, reader)
+    return None, np.flatnonzero(good), damaged(found, good, reader)
+
+
+def encoded(
+    found: Sequence[Found], orientations: np.ndarray, reader: Mapping[str, Any], encoding: str, quality: int
+) -> Iterator[tuple[int, bytes]]:
+    """(index, bytes) of each image that can be decoded, in any order: its pixels, uint8 row by row, or a JPEG of them."""
+    import tensorflow as tf
+
+    def work(path, orientation):
+        image = decode(path, orientation, reader)
+        return tf.io.encode_jpeg(image, quality=quality) if encoding == "jpeg" else image
+
+    for numbers, batch in _each(found, orientations, work):
+        for number, one in zip(numbers, batch, strict=True):
+            yield int(number), one if isinstance(one, bytes) else one.tobytes()
 
 
 def _each(found: Sequence[Found], orientations: np.ndarray, work: Callable[[Any, Any], Any]) -> Iterator[Any]:
@@ -673,7 +782,7 @@ def _each(found: Sequence[Found], orientations: np.ndarray, work: Callable[[Any,
     return done.ignore_errors().batch(32).as_numpy_iterator()
 
 
-def _damaged(found: Sequence[Found], good: np.ndarray, reader: Mapping[str, Any]) -> list[Dropped]:
+def damaged(found: Sequence[Found], good: np.ndarray, reader: Mapping[str, Any]) -> list[Dropped]:
     """The files that could not be decoded, with reasons."""
     return [Dropped(found[i].name, _why(found[i].path, reader)) for i in np.flatnonzero(~good)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfapp.data.examples import Examples, Task
+from tfapp.data.lines import Lines
 from tfapp.data.splits import leak_notes, split_rest
 from tfapp.errors import Missing, Usage, nearest
 from tfapp.settings import Split
@@ -21,7 +22,7 @@ WORDS = {
 }
 
 
-def named(words: np.ndarray, names: np.ndarray) -> np.ndarray:
+def named(words: np.ndarray, names: np.ndarray | Lines) -> np.ndarray:
     """train, validation or test for each word of a split column; object array of str.
 
     Raises:

@@ -18,6 +18,7 @@ in its first rows, filled up with rows of weight 0, and "row" (int64 [b]) tells 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfapp.data.examples import Data, Examples
+from tfapp.data.queue import ENDLESS, LENGTH, Queue
 from tfapp.errors import Missing
 from tfapp.runtime import Machine
 
-ENDLESS = 2**60
 # Our own functions are graph code as they stand; AutoGraph would read and translate them for a third of a second. What a recipe
 # gives (augment, transform, load) may use Python's `if` on tensors.
 _as_it_stands = tf.autograph.experimental.do_not_convert
@@ -124,7 +125,15 @@ class Batches:
         indices, real = self.indices(step)
         return indices.numpy()[real.numpy()]
 
-    def dataset(self, start: Any = 0, replicas: int = 1, offset: int = 0, of: int | None = None, every: int = 1) -> Any:
+    def dataset(
+        self,
+        start: Any = 0,
+        replicas: int = 1,
+        offset: int = 0,
+        of: int | None = None,
+        every: int = 1,
+        queue: Queue | None = None,
+    ) -> Any:
         """All steps from `start` on, without end, as a tf.data.Dataset for one worker.
 
         Args:
@@ -133,6 +142,7 @@ class Batches:
           offset: replicas of the workers before this one.
           of: replicas over all workers.
           every: with one replica, the worker takes one step of so many.
+          queue: what the batches wait in; None: one that measures nothing.
         """
         of = of or replicas
         rows = -(-self.rows // of)
@@ -152,18 +162,18 @@ class Batches:
             dataset = turns.map(ready, num_parallel_calls=2, deterministic=True)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return dataset.prefetch(4).with_options(options)
+        return (queue.before(dataset) if queue else dataset.prefetch(LENGTH)).with_options(options)
 
-    def distributed(self, machine: Machine, start: int = 0) -> Any:
+    def distributed(self, machine: Machine, start: int = 0, queue: Queue | None = None) -> Any:
         """The steps from `start` on as the machine's strategy takes them: each replica its part of each batch."""
         if machine.devices == 1:
-            return self.dataset(start)
+            return self.dataset(start, queue=queue)
         here = machine.replicas // machine.workers
         # Every worker has as many batches, all of them whole: none asks the others at each step whether there is one more.
         machine.strategy.extended.experimental_enable_get_next_as_optional = False
 
         def share(context: Any) -> Any:
-            copies = self.dataset(start, here, context.input_pipeline_id * here, machine.replicas)
+            copies = self.dataset(start, here, context.input_pipeline_id * here, machine.replicas, queue=queue)
             return copies if machine.parts == 1 else copies.flat_map(lambda *batch: _to_parts(batch, machine.parts))
 
         return machine.strategy.distribute_datasets_from_function(share)
@@ -257,6 +267,18 @@ class Batches:
         if self.augment is not None:
             features = self.augment(features, row["seed"])
         return features, label, weights
+
+
+def loading(examples: Examples, seconds: float) -> float:
+    """Processor seconds that loading one example takes, measured for so many seconds; of a process that does nothing else."""
+    some = examples.take(np.arange(min(len(examples), 256)))
+    stream = iter(tf.data.Dataset.from_tensor_slices(_tensors(some.features)).repeat().map(some.load))
+    next(stream)
+    began, count = time.process_time(), 0
+    while (spent := time.process_time() - began) < seconds:
+        next(stream)
+        count += 1
+    return spent / count
 
 
 def _to_parts(batch: tuple[Any, Any, Any], parts: int) -> Any:

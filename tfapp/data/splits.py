@@ -253,8 +253,7 @@ def _pick(
         classes, of_class, sizes = np.unique(strata, return_inverse=True, return_counts=True)
         shared = (sizes > 1)[of_class]
         if (sizes > 1).sum() <= min(count, shared.sum() - count):
-            _, drawn = train_test_split(pool[shared], test_size=count, random_state=random, stratify=strata[shared])
-            return drawn
+            return pool[shared][_stratified(strata[shared], count, random)]
         if must_stratify:
             raise Usage(
                 f"stratify=on is impossible: a part of {count} example(s) cannot hold all {len(classes)} classes\n"
@@ -262,3 +261,23 @@ def _pick(
             )
     _, drawn = train_test_split(pool, test_size=count, random_state=random)
     return drawn
+
+
+def _stratified(strata: np.ndarray, count: int, random: np.random.RandomState) -> np.ndarray:
+    """The indices that train_test_split(test_size=count, stratify=strata) draws for its test part, and its draws with them.
+
+    That makes Python lists of all indices: 1.2 GB for ten million.
+    """
+    from sklearn.utils.extmath import _approximate_mode
+
+    _, of_class, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    members = np.split(np.argsort(of_class, kind="mergesort"), np.cumsum(sizes)[:-1])
+    rest = _approximate_mode(sizes, len(strata) - count, random)
+    taken = _approximate_mode(sizes - rest, count, random)
+    kept, drawn = [], []
+    for of, most, few in zip(members, rest, taken, strict=True):
+        shuffled = of[random.permutation(len(of))]
+        kept.append(shuffled[:most])
+        drawn.append(shuffled[most : most + few])
+    random.permutation(np.concatenate(kept))
+    return random.permutation(np.concatenate(drawn))

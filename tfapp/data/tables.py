@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from tfapp.data import delimited, files
+from tfapp.data import columns, delimited, files
+from tfapp.data.columns import Below, Store, Taken
 from tfapp.data.examples import Data, Dropped, Examples, Task
 from tfapp.data.files import Paths
+from tfapp.data.lines import Lines
 from tfapp.data.parts import named, share_out
 from tfapp.errors import Missing, Usage, guess, nearest
 from tfapp.settings import Split
@@ -60,7 +61,7 @@ class _Table:
     """The rows of some files, cells as the files have them."""
 
     columns: Mapping[str, pa.ChunkedArray]
-    names: np.ndarray
+    names: Lines
     dropped: tuple[Dropped, ...] = ()
 
     def __len__(self) -> int:
@@ -117,10 +118,19 @@ def frame(
 ) -> Data:
     """The same of a table that is in memory, which files with the same columns can then be read like."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    columns = {name: _plain(table[name]) for name in table.column_names}
-    names = np.array([str(row) for row in range(len(frame))], dtype=object)
+    held = {name: columns.plain(table[name]) for name in table.column_names}
     parts = np.full(len(frame), "", dtype=object)
-    return _data(_Table(columns, names), parts, target, split or Split(), task, types or {}, ignore, MISSING, "auto")
+    return _data(
+        _Table(held, Lines.of("", np.arange(len(frame)))),
+        parts,
+        target,
+        split or Split(),
+        task,
+        types or {},
+        ignore,
+        MISSING,
+        "auto",
+    )
 
 
 def read_new(reader: Mapping[str, Any], paths: Paths) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[Dropped, ...]]:
@@ -133,7 +143,7 @@ def read_new(reader: Mapping[str, Any], paths: Paths) -> tuple[dict[str, np.ndar
     """
     table = _table(paths, reader["missing"], reader["delimiter"])
     values, _ = _values(table, _columns(reader, table), reader["missing"])
-    return values, table.names, table.dropped
+    return values, np.asarray(table.names), table.dropped
 
 
 def read_labelled(
@@ -241,47 +251,22 @@ def _table(paths: Paths, missing: Sequence[str], delimiter: str) -> _Table:
 def _delimited(path: Path, label: str, delimiter: str) -> _Table:
     stream = delimited.rows(path, delimiter)
     names = delimited.header(path, stream)
-    simple = delimited.columns(path, len(names), delimiter)
-    if simple is not None:
-        lines = np.array([f"{label}:{line}" for line in range(2, len(simple[0]) + 2)], dtype=object)
-        return _Table(dict(zip(names, simple, strict=True)), lines)
+    store = Store(names)
+    if delimited.columns(path, store, len(names), delimiter):
+        return _Table(store.columns(), Lines.of(label, np.arange(2, store.rows + 2)))
+    store = Store(names)
     dropped: list[Dropped] = []
-    numbers: list[np.ndarray] = []
-    chunks: list[list[pa.Array]] = []
+    numbers = [np.empty(0, np.uint32)]
     good = delimited.whole(stream, len(names), label, dropped)
     while chunk := list(islice(good, CHUNK)):
-        numbers.append(np.array([f"{label}:{line}" for line, _ in chunk], dtype=object))
-        chunks.append([pa.array(cells, pa.string()) for cells in zip(*(cells for _, cells in chunk), strict=True)])
-    columns = {
-        name: pa.chunked_array([chunk[number] for chunk in chunks], pa.string()) for number, name in enumerate(names)
-    }
-    return _Table(columns, np.concatenate([np.empty(0, object), *numbers]), tuple(dropped))
+        numbers.append(np.array([line for line, _ in chunk], np.uint32))
+        store.add([pa.array(cells, pa.string()) for cells in zip(*(cells for _, cells in chunk), strict=True)])
+    return _Table(store.columns(), Lines.of(label, np.concatenate(numbers)), tuple(dropped))
 
 
 def _parquet(path: Path, label: str) -> _Table:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Missing(f"cannot read {path} as Parquet: {str(error).splitlines()[0]}") from None
-    twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
-    if twice:
-        raise Missing(f"{path} has two columns called {twice[0]!r}\ngive each column its own name")
-    columns = {name: _plain(table[name]) for name in table.column_names}
-    names = np.array([f"{label}:{row}" for row in range(1, len(table) + 1)], dtype=object)
-    return _Table(columns, names)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column as int64, float64 or text, whatever Parquet stores; what has no text form is all missing."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_signed_integer(kind) or pa.types.is_unsigned_integer(kind) and kind != pa.uint64():
-        return column.cast(pa.int64())
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or kind == pa.uint64():
-        return column.cast(pa.float64(), safe=False)
-    try:
-        return column.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.chunked_array([pa.nulls(len(column), pa.string())])
+    table = columns.Parquet.open(path)
+    return _Table(table, Lines.of(label, np.arange(1, table.rows + 1)))
 
 
 def _joined(tables: Sequence[_Table]) -> _Table:
@@ -296,23 +281,16 @@ def _joined(tables: Sequence[_Table]) -> _Table:
             raise Usage(
                 f"{where} has no column {lacking[0]!r}, which the first file has\nits columns: {_listed(table.columns)}"
             )
-    filled = [table for table in tables if len(table)]
-    columns = {name: _below([table.columns[name] for table in filled]) for name in first.columns}
-    names = np.concatenate([np.empty(0, object), *(table.names for table in filled)])
-    return _Table(columns, names, tuple(row for table in tables for row in table.dropped))
-
-
-def _below(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    kinds = {column.type for column in columns}
-    kind = kinds.pop() if len(kinds) == 1 else pa.string() if pa.string() in kinds else pa.float64()
-    return pa.chunked_array([chunk for column in columns for chunk in column.cast(kind).chunks], kind)
+    filled = [table for table in tables if len(table)] or [first]
+    names = Lines.joined([table.names for table in filled])
+    dropped = tuple(row for table in tables for row in table.dropped)
+    return _Table(Below(tuple(first.columns), [table.columns for table in filled]), names, dropped)
 
 
 def _rows(table: _Table, indices: np.ndarray) -> _Table:
     if len(indices) == len(table):
         return table
-    columns = {name: _take(column, indices) for name, column in table.columns.items()}
-    return replace(table, columns=columns, names=table.names[indices])
+    return replace(table, columns=Taken(table.columns, indices), names=table.names[indices])
 
 
 def _take(column: pa.ChunkedArray, indices: np.ndarray) -> pa.ChunkedArray:
@@ -322,28 +300,54 @@ def _take(column: pa.ChunkedArray, indices: np.ndarray) -> pa.ChunkedArray:
 # Cells to values ------------------------------------------------------------------------------------------------------
 
 
-def _cells(column: pa.ChunkedArray, missing: Sequence[str]) -> pa.ChunkedArray:
+def _portions(column: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """The cells some at a time: what is between text and value takes several times as much as either."""
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), CHUNK):
+            yield chunk.slice(start, CHUNK)
+
+
+def _cells(cells: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> Any:
     """Text of each cell, null where the value is missing."""
-    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    text = pc.utf8_trim_whitespace(cells.cast(pa.string()))
     gone = pc.is_in(text, value_set=pa.array([*missing, ""], pa.string()))
     return pc.if_else(gone, pa.scalar(None, pa.string()), text)
 
 
+def _coded(column: pa.ChunkedArray, missing: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The different texts of the cells, "" for missing, and which of them each cell holds, int32 [n]."""
+    known: dict[str, int] = {}
+    codes = [np.empty(0, np.int32)]
+    for chunk in _portions(column):
+        found = pc.fill_null(_cells(chunk, missing), "").dictionary_encode()
+        numbers = [known.setdefault(text, len(known)) for text in found.dictionary.to_pylist()]
+        codes.append(np.array(numbers, np.int32)[found.indices.to_numpy(zero_copy_only=False)])
+    return list(known), np.concatenate(codes)
+
+
 def _text(column: pa.ChunkedArray, missing: Sequence[str]) -> np.ndarray:
     """Text of each cell, "" where the value is missing; equal texts are one object, to save memory."""
-    coded = pc.fill_null(_cells(column, missing), "").combine_chunks().dictionary_encode()
-    return _object(coded.dictionary.to_pylist())[coded.indices.to_numpy()]
+    texts, codes = _coded(column, missing)
+    return _object(texts)[codes]
 
 
 def _numbers(column: pa.ChunkedArray, missing: Sequence[str]) -> tuple[np.ndarray, int]:
     """float64 values, NaN where missing, and how many cells were neither missing nor a finite float32."""
-    if pa.types.is_string(column.type):
-        cells = _cells(column, missing)
+    values, unreadable, at = np.empty(len(column)), 0, 0
+    for chunk in _portions(column):
+        values[at : at + len(chunk)], some = _numbers_of(chunk, missing)
+        unreadable, at = unreadable + some, at + len(chunk)
+    return values, unreadable
+
+
+def _numbers_of(cells: pa.Array, missing: Sequence[str]) -> tuple[np.ndarray, int]:
+    if pa.types.is_string(cells.type):
+        cells = _cells(cells, missing)
         written = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, pa.scalar(None, pa.string()))
-        values = written.cast(pa.float64()).to_numpy().astype(np.float64)
-        present = cells.is_valid().to_numpy()
+        values = written.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+        present = cells.is_valid().to_numpy(zero_copy_only=False)
     else:
-        values = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
+        values = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
         markers = [float(word) for word in missing if re.match(NUMBER, word)]
         present = ~(np.isnan(values) | np.isin(values, markers))
     usable = np.isfinite(values) & (np.abs(values) <= np.finfo(np.float32).max)
@@ -352,9 +356,11 @@ def _numbers(column: pa.ChunkedArray, missing: Sequence[str]) -> tuple[np.ndarra
 
 def _booleans(column: pa.ChunkedArray, missing: Sequence[str]) -> tuple[np.ndarray, int]:
     """1 for yes, 0 for no, NaN where missing, and how many cells were neither."""
-    words = np.char.lower(_text(column, missing).astype(str))
-    yes, no = np.isin(words, list(TRUE)), np.isin(words, list(FALSE))
-    return np.where(yes, 1.0, np.where(no, 0.0, np.nan)), int((~yes & ~no & (words != "")).sum())
+    texts, codes = _coded(column, missing)
+    words = [text.lower() for text in texts]
+    values = np.array([1.0 if word in TRUE else 0.0 if word in FALSE else np.nan for word in words])
+    strange = np.array([bool(word) and word not in TRUE | FALSE for word in words], bool)
+    return values[codes], int(strange[codes].sum())
 
 
 def _values(
@@ -422,27 +428,49 @@ def _keyed(kept: Mapping[str, Type]) -> list[Column]:
 
 def _type(column: pa.ChunkedArray, name: str, missing: Sequence[str]) -> tuple[Type, str]:
     """What a column holds, and the reason where it is left out."""
-    cells = _cells(column, missing).drop_null() if pa.types.is_string(column.type) else column.drop_null()
-    distinct = pc.count_distinct(cells).as_py()
-    if distinct < 2:
-        return "ignored", "the same in every row" if distinct else "empty"
     stored_as_text = pa.types.is_string(column.type)
-    if stored_as_text:
-        words = {str(word).lower() for word in cells.unique().to_pylist()} if distinct <= 10 else set()
-        if words and words <= TRUE | FALSE and words & TRUE and words & FALSE:
+    present, words = _different(column, missing if stored_as_text else None, 10)
+    if len(words) < 2:
+        return "ignored", "the same in every row" if words else "empty"
+    if stored_as_text and len(words) <= 10:
+        lower = {word.lower() for word in words}
+        if lower <= TRUE | FALSE and lower & TRUE and lower & FALSE:
             return "boolean", ""
     values, unreadable = _numbers(column, missing)
     values = values[np.isfinite(values)]
     if not stored_as_text or len(values) and len(values) >= MOSTLY * (len(values) + unreadable):
         return ("ignored", "numbers the rows") if _numbers_rows(values, name) else ("number", "")
-    if len(cells) >= FEW and distinct > 0.9 * len(cells):
+    if present >= FEW and _distinct(column, missing) > 0.9 * present:
         return "ignored", "a different text in almost every row"
     return "category", ""
 
 
+def _different(column: pa.ChunkedArray, missing: Sequence[str] | None, most: int) -> tuple[int, set[str]]:
+    """How many cells hold something, and what: all that is different where that is at most `most`, else some more."""
+    present, found = 0, set[str]()
+    for chunk in _portions(column):
+        cells = (chunk if missing is None else _cells(chunk, missing)).drop_null()
+        present += len(cells)
+        if len(found) <= most:
+            some = cells.unique()
+            found |= set(map(str, some.slice(0, most + 1).to_pylist()))
+    return present, found
+
+
+def _distinct(column: pa.ChunkedArray, missing: Sequence[str]) -> int:
+    """How many different texts there are, by hashes of 64 bits, which take less room than they."""
+    from pandas.util import hash_array
+
+    hashes = [
+        hash_array(np.asarray(_cells(chunk, missing).drop_null().unique().to_pylist(), object))
+        for chunk in _portions(column)
+    ]
+    return len(np.unique(np.concatenate([np.empty(0, np.uint64), *hashes])))
+
+
 def _numbers_rows(values: np.ndarray, name: str) -> bool:
     """Whether the values say no more than which row it is."""
-    if len(values) < FEW or len(np.unique(values)) < len(values) or np.any(values % 1):
+    if len(values) < FEW or np.any(values % 1) or len(np.unique(values)) < len(values):
         return False
     called_so = re.fullmatch(r"(.*[_\W])?(id|idx|index|uuid|rowid|row|column1)", name.lower()) is not None
     return called_so or (values[0] in {0, 1} and bool(np.all(np.diff(values) == 1)))
@@ -466,25 +494,25 @@ def _task_named(task: str) -> Task:
 
 def _classes(target: pa.ChunkedArray, missing: Sequence[str], name: str) -> tuple[str, ...]:
     """The classes in order: of their numbers where all are numbers, else of the alphabet."""
-    found = np.unique(_class_names(target, missing))
-    found = found[found != ""]
+    names, codes = _class_names(target, missing)
+    found = sorted(names[code] for code in np.unique(codes) if names[code])
     if len(found) > 50 and len(found) > len(target) / 2:
         raise Usage(
             f"{len(found):,} different values of {name!r} in {len(target):,} rows are no classes\n"
             "is it the target? A number is learned with task=regression"
         )
     if all(re.match(NUMBER, word) for word in found):
-        found = np.array(sorted(found, key=float), dtype=object)
-    return tuple(str(word) for word in found)
+        found = sorted(found, key=float)
+    return tuple(found)
 
 
-def _class_names(target: pa.ChunkedArray, missing: Sequence[str]) -> np.ndarray:
-    """The class of each row as text: 1, 1.0 and «1» are one class. "" where missing."""
+def _class_names(target: pa.ChunkedArray, missing: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The classes as text, "" for missing, and the number among them of each row: 1, 1.0 and «1» are one class."""
     values, unreadable = _numbers(target, missing)
     if unreadable or np.any(values[np.isfinite(values)] % 1):
-        return _text(target, missing)
+        return _coded(target, missing)
     names, codes = np.unique(values, return_inverse=True)
-    return _object(["" if np.isnan(value) else str(int(value)) for value in names])[codes]
+    return ["" if np.isnan(value) else str(int(value)) for value in names], codes
 
 
 def _labels(
@@ -497,9 +525,9 @@ def _labels(
         good = np.isfinite(values)
         labels = np.where(good, values, 0).astype(np.float32)
     else:
-        words = _class_names(column, missing)
+        words, codes = _class_names(column, missing)
         number = {name: index for index, name in enumerate(classes)}
-        labels = np.array([number.get(word, -1) for word in words], dtype=np.int64)
+        labels = np.array([number.get(word, -1) for word in words], np.int64)[codes]
         good = labels >= 0
     bad = np.flatnonzero(~good)
     cells = _text(_take(column, bad), missing)
@@ -556,7 +584,7 @@ def _described(columns: Sequence[Column], ignored: Mapping[str, str], examples: 
 
 def _said(column: Column, values: np.ndarray) -> str:
     empty = float(np.mean(values == "" if column.type == "category" else np.isnan(values)))
-    facts = [f"{len(np.unique(values)) - (empty > 0)} values"] if column.type == "category" else []
+    facts = [f"{len(set(values)) - (empty > 0)} values"] if column.type == "category" else []
     facts += [f"{empty:.1%} missing"] if empty else []
     return f"{column.name} ({', '.join(facts)})" if facts else column.name
 

@@ -84,7 +84,7 @@ class Private(Settings):
         """
 
         from tfapp.data import splits
-        from tfapp.data.pipeline import ENDLESS
+        from tfapp.data.queue import ENDLESS
         from tfapp.private import accounting, batchnorm, clipping, keeper, ledger, sampling, secret
         from tfapp.private.step import Adaptive, Step
 

@@ -48,6 +48,7 @@ SHOWN = frozenset(
         "privacy",
         "audit",
         "profile",
+        "waiting",
         "plan",
         "environment",
     ]
@@ -293,6 +294,13 @@ def _profile(report: Report) -> Section | None:
     return Section("profile", "A step's time", fill("profile.html", values))
 
 
+def _waiting(report: Report) -> Section | None:
+    found = report.get("waiting") or {}
+    return (
+        Section("waiting", "Waiting for data", fill("waiting.html", {"told": words.waiting(found)})) if found else None
+    )
+
+
 def _artefacts(report: Report) -> Section | None:
     rows = report.get("artefacts") or []
     if not rows:
@@ -359,6 +367,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     _privacy,
     _audit,
     _profile,
+    _waiting,
     _data,
     _model,
     _plan,

@@ -13,7 +13,7 @@ from tfapp.report.words import Report
 
 
 def lines(report: Report, page: str | Path | None = None) -> list[str]:
-    """The lines as plain text: the headline, its quality, its cost, a profile's word, and the path of the HTML page if there is one."""
+    """The lines as plain text: the headline, its quality, its cost, a profile's word, what it waited for, and the path of the HTML page if there is one."""
     headline = words.headline(report)
     told = [
         str(headline) if headline else "not measured on unseen examples",
@@ -21,6 +21,7 @@ def lines(report: Report, page: str | Path | None = None) -> list[str]:
         " · ".join(_cost(report)),
         f"private: {words.private(report['privacy'])}" if report.get("privacy") else "",
         words.synchronisation(report["profile"]) if report.get("profile") else "",
+        words.waiting(report["waiting"]) if (report.get("waiting") or {}).get("remedy") else "",
         f"report {page}" if page else "",
     ]
     return [line for line in told if line]

@@ -102,6 +102,17 @@ def synchronisation(profile: Mapping[str, Any]) -> str:
     )
 
 
+def waiting(found: Mapping[str, Any]) -> str:
+    """What the training waited for, on the worker where it was most, and what helps where data was the limit."""
+    workers = found["workers"]
+    worst = max(range(len(workers)), key=lambda i: (workers[i]["waited"], workers[i]["loading"]))
+    waited, loading = workers[worst]["waited"], workers[worst]["loading"]
+    who = f" on worker {worst}" if len(workers) > 1 else ""
+    told = f"no batch was ready {percent(waited)} of the time{who}"
+    told += f", and loading examples took {percent(loading)} of the processor's time" if loading else ""
+    return f"input-bound: {told}; {found['remedy']}" if found.get("remedy") else told
+
+
 def span(score: Any, form: Any = None) -> str:
     """The interval of a score in words, or nothing when it has none."""
     if not isinstance(score, Mapping) or not is_number(score.get("low")) or not is_number(score.get("high")):

@@ -1,10 +1,13 @@
 """CPU seconds per 1,000 images that do not fit in memory: to open the data (the check), and for a pass over it (an epoch).
 
+Each kind as the folder of files that it is, and as shards of it (to write them, once; as pixels and as JPEG), at 96×96.
+
 The files are made here: noise over smooth colours, which compresses like a photograph, in two classes.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,8 +21,11 @@ from tfapp.runtime import import_tensorflow
 
 tf = import_tensorflow()
 
-from tfapp.data import images  # noqa: E402
+from tfapp.data import images, shard  # noqa: E402
+from tfapp.data.pipeline import Batches  # noqa: E402
 from tfapp.settings import Split  # noqa: E402
+
+SIZE = 96
 
 KINDS = {
     "JPEG 500×375": ("jpg", 375, 500, 400),
@@ -30,13 +36,24 @@ KINDS = {
 
 def main() -> None:
     for name, (suffix, height, width, count) in KINDS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            size = photographs(Path(folder), suffix, height, width, count)
-            opened = opening(folder)
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "files"
+            size = photographs(folder, suffix, height, width, count)
             opening(folder)  # the first decoding also loads what it needs
-            check = cpu(partial(opening, folder)) / count * 1000
-            epoch = cpu(partial(passing, opened)) / count * 1000
-        print(f"{name} ({size / count / 1000:.0f} kB): check {check:.2f} s, epoch {epoch:.2f} s per 1,000")
+            told(f"{name} ({size / count / 1000:.0f} kB)", folder, count)
+            for encoding in ("raw", "jpeg"):
+                shards = Path(place) / encoding
+                asked = shard.Asked(SIZE, encoding=encoding)
+                written = cpu(partial(shard.write, folder, shards, asked, print)) / count * 1000
+                size = sum(path.stat().st_size for path in shards.glob("*.tfrecord"))
+                told(f"  {encoding} ({size / count / 1000:.0f} kB): written {written:.2f} s", shards, count)
+
+
+def told(name: str, folder: Path, count: int) -> None:
+    """One line: the medians of three."""
+    check = statistics.median(cpu(partial(opening, folder)) / count * 1000 for _ in range(3))
+    epoch = passing(opening(folder)) * 1000
+    print(f"{name}: check {check:.3f} s, epoch {epoch:.3f} s per 1,000", flush=True)
 
 
 def photographs(folder: Path, suffix: str, height: int, width: int, count: int) -> int:
@@ -47,19 +64,26 @@ def photographs(folder: Path, suffix: str, height: int, width: int, count: int) 
         smooth = np.asarray(colours.resize((width, height), Image.Resampling.BICUBIC), np.int16)
         noisy = smooth + random.integers(-6, 7, (height, width, 1), np.int16)
         path = folder / "ab"[i % 2] / f"{i}.{suffix}"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, **({"quality": 90} if suffix == "jpg" else {}))
     return sum(path.stat().st_size for path in folder.glob("*/*"))
 
 
-def opening(folder: str) -> images.Data:
-    return images.from_folder(folder, Split(), 96, memory_limit=0)
+def opening(folder: Path) -> images.Data:
+    return images.from_folder(folder, Split(validation=0, test=0), SIZE, memory_limit=0)
 
 
-def passing(data: images.Data) -> None:
-    for part in (data.train, data.validation, data.test):
-        for image in tf.data.Dataset.from_tensor_slices(part.features).map(part.load, tf.data.AUTOTUNE).batch(32):
-            image.numpy()
+def passing(data: images.Data) -> float:
+    """CPU seconds an image on its way to a model, after the first pass."""
+    batches = Batches(data.train, 32, shuffle=True)
+    stream, steps = iter(batches.dataset()), 0
+    for _ in range(len(batches) + 4):
+        next(stream)
+    began = time.process_time()
+    while (spent := time.process_time() - began) < 2:
+        next(stream)
+        steps += 1
+    return spent / steps / 32
 
 
 def cpu(work: Callable[[], object]) -> float:
