@@ -67,6 +67,20 @@ def test_what_was_chosen_is_what_fit_jit_asks_for_and_is_kept_by_a_run_that_goes
 
 
 @pytest.mark.e2e
+def test_a_trial_that_ended_its_process_is_not_tried_again(tmp_path: Path, tried: Any, monkeypatch: Any) -> None:
+    tried(wins=True)
+
+    def killed(*_: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(xla, "_tried", killed)
+        fitted(tmp_path / "run")
+    fitted(tmp_path / "run")
+    assert held(tmp_path / "run") == {"chosen": False, "why": "its trial was cut short"}
+
+
+@pytest.mark.e2e
 def test_a_short_training_tries_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xla, "_convolves", lambda model: False)
     fitted(tmp_path / "run")

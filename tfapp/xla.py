@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp import environment
 from tfapp.measure import stretch
 
 if TYPE_CHECKING:
@@ -50,10 +51,12 @@ def settle(job: Job, run: Run, training: Any, start: int) -> str:
         return _words(held["chosen"], "as when this run began" if start else held["why"])
     if start:
         return _words(False, "as when this run began")
+    # Compiling takes memory. If the kernel ends it for that, the same command goes on without.
+    run.write(FILE, {"chosen": False, "why": "its trial was cut short"})
     with _put_back(job.model):
         held = _tried(job.model, training, job.total_steps)
-    if job.machine.chief:
-        run.write(FILE, held)
+    run.write(FILE, held)
+    environment.give_back_memory()
     return _words(held["chosen"], held["why"])
 
 
