@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import tensorflow as tf
 import tf_keras as keras
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 
 from tfapp import runtime
 from tfapp.errors import Missing, Refused
-from tfapp.runtime import Machine, Runtime
+from tfapp.runtime import Machine, Mesh, Runtime
 
 
 def test_the_precision_holds_inside_and_the_one_before_comes_back() -> None:
@@ -41,6 +43,15 @@ def test_one_device_is_the_default_strategy() -> None:
 def test_more_parts_of_the_cpu_than_it_was_started_with_are_missing() -> None:
     with pytest.raises(Missing, match="runtime.replicas=64, but TensorFlow has started with 1 CPU"):
         Runtime(replicas=64).enter().__enter__()
+    with pytest.raises(Missing, match="a mesh of 8 × 8 devices, but TensorFlow has started with 1 CPU"):
+        Runtime(mesh=Mesh(data=8, model=8)).enter().__enter__()
+
+
+def test_a_mesh_is_for_one_process(monkeypatch) -> None:
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(Refused, match="runtime.mesh is for another kind of job, but TF_CONFIG says"):
+        Runtime(mesh=Mesh(model=2)).enter().__enter__()
 
 
 def test_several_workers_without_a_cluster_are_missing(monkeypatch) -> None:

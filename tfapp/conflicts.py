@@ -103,6 +103,61 @@ CONFLICTS = (
         "audit a run that was trained without servers",
     ),
     Conflict(
+        lambda p: p.runtime.strategy == "mesh" and not p.runtime.mesh,
+        "runtime.strategy=mesh without a mesh: how many devices share out the model, and how many the batch?",
+        "say so, as runtime.mesh.data=2 runtime.mesh.model=2; the strategy follows from it",
+    ),
+    Conflict(
+        lambda p: p.runtime.mesh and p.runtime.mesh.devices == 1,
+        "runtime.mesh of one device, which is no mesh",
+        "give runtime.mesh.model or runtime.mesh.data a larger number, or leave runtime.mesh out",
+    ),
+    Conflict(
+        lambda p: p.runtime.mesh and p.runtime.strategy not in ("auto", "mesh"),
+        "runtime.mesh with another runtime.strategy than mesh",
+        "leave runtime.strategy out",
+    ),
+    Conflict(
+        lambda p: p.runtime.mesh and p.runtime.replicas,
+        "runtime.replicas with runtime.mesh, which says how many devices there are",
+        "leave runtime.replicas out: runtime.mesh.data is the number of copies",
+    ),
+    Conflict(
+        lambda p: p.runtime.mesh and p.fit.jit is True,
+        "fit.jit=true with runtime.mesh: XLA compiles a step for one device, and the devices of a mesh meet within it",
+        "leave fit.jit out",
+    ),
+    Conflict(
+        lambda p: p.runtime.parts > 1 and p.fit.accumulate > 1,
+        "fit.accumulate with runtime.mesh.model: devices cannot meet inside the loop over the parts of a batch",
+        "share out the batch instead, with a larger runtime.mesh.data, or give fit.batch_size a smaller number",
+    ),
+    Conflict(
+        lambda p: p.runtime.parts > 1 and p.runtime.precision == "float16",
+        "runtime.precision=float16 with runtime.mesh.model: gradients would be clipped before their loss scale is taken off",
+        "use runtime.precision=bfloat16 or float32",
+    ),
+    Conflict(
+        lambda p: p.runtime.parts > 1 and p.private,
+        "private with runtime.mesh.model: a device sees a part of each example's gradient, and cannot clip it by its whole norm",
+        "use runtime.mesh.data alone",
+    ),
+    Conflict(
+        lambda p: p.runtime.parts > 1 and (p.prune or p.cluster or p.quantize),
+        "prune, cluster or quantize with runtime.mesh.model: they look at all of a weight, of which a device has a part",
+        "one after the other: train with the mesh, then with start.run=RUN and without it",
+    ),
+    Conflict(
+        lambda p: p.runtime.parts > 1 and p.distill and p.distill.hints,
+        "distill.hints with runtime.mesh.model: a layer's outputs may be there in parts only",
+        "leave the hints out",
+    ),
+    Conflict(
+        lambda p: p.runtime.parts > 1 and p.regularize and (p.regularize.l1 or p.regularize.l2),
+        "regularize.l1 or l2 with runtime.mesh.model: the penalty is of all weights, of which a device has a part",
+        "use regularize.weight_decay",
+    ),
+    Conflict(
         lambda p: p.private and (p.private.epsilon is None) == (p.private.noise_multiplier is None),
         "private with both private.epsilon and private.noise_multiplier, or neither: each follows from the other",
         "give one of them, as private.epsilon=3",

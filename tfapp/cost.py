@@ -42,10 +42,10 @@ def estimate(plan: Plan, recipe: ModuleType, workers: int) -> dict[str, Any]:
     Raises:
       Refused: the batch cannot be shared out, or the strategy has no workers. Missing: it does not fit.
     """
-    if workers > 1 and plan.runtime.strategy not in ("auto", "multiworker"):
+    if workers > 1 and (plan.runtime.mesh or plan.runtime.strategy not in ("auto", "multiworker")):
+        asked = "runtime.mesh" if plan.runtime.mesh else f"runtime.strategy={plan.runtime.strategy}"
         raise Refused(
-            f"--workers {workers} with runtime.strategy={plan.runtime.strategy}, which is not planned for several workers\n"
-            "leave runtime.strategy out"
+            f"--workers {workers} with {asked}, which is not planned for several workers\nleave {asked.partition('=')[0]} out"
         )
     planned = plan.fit.batch_size if isinstance(plan.fit.batch_size, int) else None
     with Measuring(plan, workers) as device:

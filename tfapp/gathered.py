@@ -75,7 +75,7 @@ def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> An
 
 def chosen(batches: Batches, machine: Machine, wanted: str = "auto") -> bool:
     """Whether a step gathers its own batch: where it can, and is asked to or gains by it."""
-    elsewhere = machine.replicas > 1 or any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+    elsewhere = machine.devices > 1 or any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
     size = None if wanted == "queue" or elsewhere else batches.bytes_held
     return size is not None and (wanted == "step" or size * batches.batch_size <= MOST_BYTES * len(batches.examples))
 

@@ -20,11 +20,13 @@ from tfapp import accumulate, batch_size, batch_statistics, fused, late_metrics,
 from tfapp.data.examples import Data
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Expected, Failed, Refused, Usage, nearest
+from tfapp.mesh import layout, weights
 from tfapp.optimizers import clip_whole_gradients, planned
 from tfapp.plan import Fit, Plan
 from tfapp.preprocess import Preprocess, example, in_words, of_tf_keras
 from tfapp.recipe import Training, at_work, gist
 from tfapp.runtime import Machine
+from tfapp.settings import Settings
 
 # What a Training is made of, and what one looks like.
 PARTS = {
@@ -115,7 +117,9 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine, folder: Pat
     keras.backend.reset_uids()
     preprocess = Preprocess.of(recipe, plan.config, data)
     inputs = preprocess.inputs()
-    model = _checked(recipe.model(plan.config, inputs, data), inputs, data)
+    made = partial(_checked, recipe, plan.config, inputs, data)
+    model = made() if machine.parts == 1 else layout.shared_out(recipe, plan.config, made)
+    notes = () if machine.parts == 1 else (layout.line(model, machine),)
     training = _taught(recipe.training(plan.config, data), data)
     train, validation = _batches(plan, recipe, data, preprocess, machine.replicas)
     job = Job(
@@ -129,7 +133,8 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine, folder: Pat
         metrics=tuple(training.metrics),
         train=train,
         validation=validation,
-        bind=_bindings(plan.fit, model, machine.replicas),
+        bind=_bindings(plan.fit, model, machine),
+        notes=notes,
         folder=folder,
     )
     return replace(job, optimizer=planned(job.optimizer, plan.fit, len(train), job.total_steps))
@@ -137,7 +142,7 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine, folder: Pat
 
 def _compilable(plan: Plan, machine: Machine) -> None:
     """Refuse XLA where it fails with an error of its own: a step on one CPU device reaches for another's variables."""
-    if plan.fit.jit is True and machine.replicas > 1 and not any(map(tf.config.list_logical_devices, ("GPU", "TPU"))):
+    if plan.fit.jit is True and machine.devices > 1 and not any(map(tf.config.list_logical_devices, ("GPU", "TPU"))):
         raise Refused(
             f"fit.jit=true with {machine.replicas} replicas on CPUs, for which XLA cannot compile a step\n"
             "leave fit.jit out, or train with one replica: runtime.strategy=single"
@@ -178,28 +183,31 @@ def forget_training(model: keras.Model) -> keras.Model:
 
 def on_one_device(model: keras.Model) -> keras.Model:
     """A copy of the model outside the strategy. Every worker must call it: reading batch statistics is collective."""
-    weights = model.get_weights()
-    copy = keras.models.clone_model(model)
-    copy.set_weights(weights)
+    copy = layout.whole(model)
+    copy.set_weights(model.get_weights())
     return copy
 
 
-def _bindings(fit: Fit, model: keras.Model, replicas: int) -> tuple[Callable[[keras.Model], None], ...]:
+def _bindings(fit: Fit, model: keras.Model, machine: Machine) -> tuple[Callable[[keras.Model], None], ...]:
     bind: list[Callable[[keras.Model], None]] = [
         count_each_example_once,
         *([fused.install] if fit.fused else []),
         clip_whole_gradients,
     ]
-    if replicas > 1:
-        bind += [late_metrics.install, partial(batch_statistics.share, replicas=replicas)]
+    if machine.devices > 1:
+        bind += [late_metrics.install, partial(batch_statistics.share, replicas=machine.devices)]
+    if machine.parts > 1:
+        bind.append(weights.install)
     if fit.accumulate > 1:
         accumulate.check(model)
         bind.append(partial(accumulate.install, parts=fit.accumulate))
     return tuple(bind)
 
 
-def _checked(model: Any, inputs: Any, data: Data) -> keras.Model:
-    outputs = of_tf_keras(model, "model()")(inputs)
+def _checked(recipe: ModuleType, config: Settings, inputs: Any, data: Data) -> keras.Model:
+    """The recipe's model, which gives what the task needs, in float32."""
+    model = of_tf_keras(recipe.model(config, inputs, data), "model()")
+    outputs = model(inputs)
     given = tuple(outputs.shape[1:]) if hasattr(outputs, "shape") else f"{len(outputs)} outputs"
     task = tasks.of(data.task)
     if given != task.shape(data):

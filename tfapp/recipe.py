@@ -13,6 +13,7 @@ and, where it likes,
     augment(config)                -> function (features of one example, seed int32[2]) -> features, or None
     defaults                       = {"fit": {"epochs": 20}}: the plan's own settings that suit this recipe
     space(hp, config)              -> Config: for tuning
+    layout(config, model)          -> {layer's name: "columns", "rows", "heads"}: what runtime.mesh.model shares out
     narrowed(config, width)        -> Config of the same model with about width × its units and filters, 0 < width ≤ 1:
                                       a smaller student of the same kind
 

@@ -36,6 +36,7 @@ class Machine:
       replicas: copies of the model over all workers; a step's batch is shared out among them.
       worker, workers: this process's number and how many there are. Worker 0 writes the run directory.
       coordinator: in asynchronous training, the ClusterCoordinator that hands this process's steps out to others.
+      parts: devices that share out a copy of the model, where there is a mesh.
     """
 
     strategy: Any
@@ -43,10 +44,16 @@ class Machine:
     worker: int = 0
     workers: int = 1
     coordinator: Any = None
+    parts: int = 1
 
     @property
     def chief(self) -> bool:
         return self.worker == 0
+
+    @property
+    def devices(self) -> int:
+        """How many devices there are over all workers: the strategy's own number of replicas."""
+        return self.replicas * self.parts
 
     def gather(self, *values: int) -> Any:
         """Meet all workers and learn what each says: int64 [workers, values]. Every worker must call it.
@@ -83,7 +90,7 @@ class Machine:
     @property
     def one_device(self) -> bool:
         """Whether the model's variables are plain ones, in this process."""
-        return self.replicas == 1 and self.coordinator is None
+        return self.devices == 1 and self.coordinator is None
 
     @cached_property
     def _sum(self) -> Any:
@@ -101,16 +108,31 @@ class Machine:
         return everywhere
 
 
+class Mesh(Settings):
+    """Devices in rows: those of a row share out the weights of large layers, and the rows share out each batch."""
+
+    data: int = Field(1, ge=1, description="rows: copies of the model, which share out a batch")
+    model: int = Field(1, ge=1, description="devices of a row: parts of one copy of the model")
+
+    @property
+    def devices(self) -> int:
+        return self.data * self.model
+
+
 class Runtime(Settings):
     """Where and how the training runs; none of it changes what is trained, but for precision and seed."""
 
-    strategy: Literal["auto", "single", "mirrored", "multiworker", "tpu", "parameter_server"] = Field(
+    strategy: Literal["auto", "single", "mirrored", "multiworker", "tpu", "parameter_server", "mesh"] = Field(
         "auto",
         description="auto: multiworker where there are several workers, parameter_server (asynchronous) where there are "
-        "servers too, mirrored with several GPUs, else single",
+        "servers too, mesh where one is given, mirrored with several GPUs, else single",
     )
     replicas: int | None = Field(
         None, ge=1, description="devices of this machine to use; without GPUs, that many parts of the CPU"
+    )
+    mesh: Mesh | None = Field(
+        None,
+        description="model and hybrid parallel: data × model devices of this machine (without GPUs, parts of the CPU)",
     )
     tpu: str = Field("local", description="name or address of the TPU, for strategy=tpu")
     communication: Literal["auto", "ring", "nccl"] = Field(
@@ -132,6 +154,11 @@ class Runtime(Settings):
             return self.strategy == "parameter_server"
         cluster = clusters.current()
         return cluster is not None and bool(cluster.servers)
+
+    @property
+    def parts(self) -> int:
+        """Devices that share out a copy of the model."""
+        return self.mesh.model if self.mesh else 1
 
     @contextmanager
     def enter(self) -> Iterator[Machine]:
@@ -176,9 +203,10 @@ class Runtime(Settings):
         together = "parameter_server" if cluster and cluster.servers else "multiworker"
         if kind == "auto":
             several = (self.replicas or len(gpus)) > 1
-            kind = together if cluster and cluster.workers > 1 else "mirrored" if several else "single"
-        if cluster and cluster.workers > 1 and (kind != together or self.replicas):
-            told = "runtime.replicas" if self.replicas else f"runtime.strategy={kind}"
+            alone = "mesh" if self.mesh else "mirrored" if several else "single"
+            kind = together if cluster and cluster.workers > 1 else alone
+        if cluster and cluster.workers > 1 and (kind != together or self.replicas or self.mesh):
+            told = "runtime.replicas" if self.replicas else "runtime.mesh" if self.mesh else f"runtime.strategy={kind}"
             job = f"worker {cluster.worker} of {cluster.workers}" + " with parameter servers" * bool(cluster.servers)
             raise Refused(
                 f"{told} is for another kind of job, but {cluster.source} says that this is {job}\n"
@@ -208,12 +236,21 @@ class Runtime(Settings):
         if kind == "tpu":
             return _tpu(tf, self.tpu)
         if kind == "mirrored":
-            devices = _devices(tf, gpus, self.replicas or len(gpus) or 1)
-            # As TensorFlow's own tests do: a second training in this process must not meet the first one's collectives.
-            tf.distribute.MirroredStrategy._collective_key_base += 100_000
-            strategy = tf.distribute.MirroredStrategy(devices)
-            return Machine(strategy, strategy.num_replicas_in_sync)
+            count = self.replicas or len(gpus) or 1
+            return Machine(_mirrored(tf, _devices(tf, gpus, count, f"runtime.replicas={count}")), count)
+        if kind == "mesh":
+            assert self.mesh is not None  # A row of the conflicts.
+            data, model = self.mesh.data, self.mesh.model
+            strategy = _mirrored(tf, _devices(tf, gpus, data * model, f"a mesh of {data} × {model} devices"))
+            strategy.parts = model
+            return Machine(strategy, data, parts=model)
         return Machine(tf.distribute.get_strategy(), 1)
+
+
+def _mirrored(tf: Any, devices: list[str]) -> Any:
+    # As TensorFlow's own tests do: a second training in this process must not meet the first one's collectives.
+    tf.distribute.MirroredStrategy._collective_key_base += 100_000
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def import_tensorflow() -> Any:
@@ -337,12 +374,10 @@ def _parameter_server(tf: Any, cluster: Cluster | None) -> Machine:
     return Machine(strategy, 1, coordinator=tf.distribute.coordinator.ClusterCoordinator(strategy))
 
 
-def _devices(tf: Any, gpus: list[Any], count: int) -> list[str]:
+def _devices(tf: Any, gpus: list[Any], count: int, asked: str) -> list[str]:
     if gpus:
         if count > len(gpus):
-            raise Missing(
-                f"runtime.replicas={count}, but this machine has {len(gpus)} GPUs\nask for that many or fewer"
-            )
+            raise Missing(f"{asked}, but this machine has {len(gpus)} GPUs\nask for that many or fewer")
         return [f"GPU:{number}" for number in range(count)]
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
@@ -351,7 +386,7 @@ def _devices(tf: Any, gpus: list[Any], count: int) -> list[str]:
         # TensorFlow has started: the parts it was started with are what there is.
         there = len(tf.config.list_logical_devices("CPU"))
         if there < count:
-            raise Missing(f"runtime.replicas={count}, but TensorFlow has started with {there} CPU devices") from None
+            raise Missing(f"{asked}, but TensorFlow has started with {there} CPU devices") from None
     return [f"CPU:{number}" for number in range(count)]
 
 

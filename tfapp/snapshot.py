@@ -13,13 +13,15 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Values by their names in a checkpoint, in the memory of this host.
+    """Values by their names in a checkpoint and which part of the named tensor each is, in the memory of this host.
+
+    The part is as TensorFlow writes it («4 6 0,4:3,3»), empty where it is all of it.
 
     On a CPU they share the variables' memory until the next step changes a variable; TensorFlow gives that one new
     memory then, so what is held here stays as it was.
     """
 
-    tensors: dict[str, tf.Tensor]
+    tensors: dict[tuple[str, str], tf.Tensor]
 
     def write(self, path: Path) -> None:
         """Write a checkpoint that `tf.train.Checkpoint.restore(path)` reads: whole or not at all, in any thread.
@@ -34,8 +36,8 @@ class Snapshot:
             with tf.device("CPU:0"):
                 tf.raw_ops.SaveV2(
                     prefix=str(aside / path.name),
-                    tensor_names=list(self.tensors),
-                    shape_and_slices=[""] * len(self.tensors),
+                    tensor_names=[name for name, _ in self.tensors],
+                    shape_and_slices=[part for _, part in self.tensors],
                     tensors=list(self.tensors.values()),
                 )
             # A checkpoint that is written again is none until it is whole again. Its index, which makes it one, comes last.
@@ -59,7 +61,12 @@ class Taker:
     def __init__(self, objects: tf.train.Checkpoint):
         # There is no public way from objects to names and values that does not write them at once.
         held, _, _, _ = objects._saver._gather_serialized_tensors()
-        self._parts: dict[str, Any] = {name: part for parts in held.values() for name, part in parts.items()}
+        self._values: dict[tuple[str, str], Any] = {
+            (name, part): value
+            for named in held.values()
+            for name, values in named.items()
+            for part, value in (values if isinstance(values, dict) else {"": values}).items()
+        }
 
     def take(self, **texts: str) -> Snapshot:
         """A snapshot of now. Every worker must take it: what is kept by each replica is summed for it.
@@ -68,13 +75,13 @@ class Taker:
           texts: what to save in the place of plain Python values, by the names of their objects.
         """
         given = {f"{name}/.ATTRIBUTES/py_state": text for name, text in texts.items()}
-        tensors: dict[str, tf.Tensor] = {}
-        for name, part in self._parts.items():
-            value = given.get(name, part)
+        tensors: dict[tuple[str, str], tf.Tensor] = {}
+        for (name, part), value in self._values.items():
+            value = given.get(name, value)
             value = value.tensor if hasattr(value, "slice_spec") else value
             if value is not None:  # A variable without a value yet.
                 with tf.device("CPU:0"):
-                    tensors[name] = tf.identity(value)
+                    tensors[name, part] = tf.identity(value)
         return Snapshot(tensors)
 
 

@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp.mesh.exchange import parts
+
 # Which row of the global batch is the first that layers are being called on; None: the replica's own first one.
 _FIRST: ContextVar[Any] = ContextVar("first", default=None)
 
@@ -39,8 +41,8 @@ def current_first() -> Any:
 def first_row(rows: Any) -> Any:
     """Which row of the global batch is this replica's first, where each replica has `rows` of them: int64 scalar."""
     context = tf.distribute.get_replica_context()
-    replica = context.replica_id_in_sync_group if context else 0
-    return tf.cast(replica, tf.int64) * tf.cast(rows, tf.int64)
+    device = context.replica_id_in_sync_group if context else 0
+    return tf.cast(device // parts(), tf.int64) * tf.cast(rows, tf.int64)
 
 
 # How often generators have drawn, where a stretch of drawing is done again.
@@ -128,13 +130,17 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
         if not tf.is_tensor(shape):
             sizes = tf.shape(inputs)
             shape = tf.stack([sizes[axis] if size is None else size for axis, size in enumerate(shape)])
+        keep, scale = self.kept(shape, rate)
+        return tf.where(keep, inputs * tf.cast(scale, inputs.dtype), tf.zeros_like(inputs))
+
+    def kept(self, shape: Any, rate: float) -> tuple[tf.Tensor, float]:
+        """Which of an input of this shape a dropout keeps, bool, and what these are multiplied by."""
         shape = tf.cast(shape, tf.int32)
         # 16 bits decide: half the drawing of a float each, which is most of what a dropout of attention takes.
         draws = self._draws(tf.raw_ops.StatelessRandomUniformFullIntV2, shape, 8, tf.int32)
         halves = tf.reshape(tf.bitcast(draws, tf.int16), [shape[0], -1])[:, : tf.reduce_prod(shape[1:])]
         dropped = min(round(rate * 2**16), 2**16 - 1)
-        keep = tf.reshape(halves, shape) >= tf.constant(dropped - 2**15, tf.int16)
-        return tf.where(keep, inputs * tf.cast(2**16 / (2**16 - dropped), inputs.dtype), tf.zeros_like(inputs))
+        return tf.reshape(halves, shape) >= tf.constant(dropped - 2**15, tf.int16), 2**16 / (2**16 - dropped)
 
     def random_uniform(self, shape, minval=0.0, maxval=None, dtype=None, nonce=None) -> tf.Tensor:
         """As keras.backend.random_uniform."""

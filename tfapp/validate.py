@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -10,13 +11,14 @@ import tensorflow as tf
 
 from tfapp import batch_size, worth
 from tfapp.job import Job
+from tfapp.mesh import weights as parted
 from tfapp.report import words
 
 
 def describe(job: Job) -> dict[str, Any]:
     """Data, batch shapes, parameters, memory and a checkpoint's size (bytes) of a job, JSON-able; runs no step.
 
-    Memory is an estimate in bytes a replica: weights, gradients, the optimizer's slots, and every layer's
+    Memory is an estimate in bytes a replica (of a mesh: a device): weights, gradients, the optimizer's slots, and every layer's
     output for one batch (or a part of it), kept for the backward pass. `tfapp plan` measures.
     """
     size = batch_size.number(job.plan)
@@ -24,6 +26,7 @@ def describe(job: Job) -> dict[str, Any]:
     batch = next(iter(job.train.dataset()))[0] if job.machine.replicas == 1 else None
     inputs = tf.nest.map_structure(lambda t: t[None] if t.shape.rank == 0 else t, batch) if batch is not None else None
     job.optimizer.build(job.model.trainable_variables)
+    parted.part_slots(job.optimizer, job.model)
     weights = _bytes(job.model.weights)
     activation = 2 if job.plan.runtime.precision != "float32" else 4
     # A layer that is called several times keeps as many outputs.
@@ -51,7 +54,9 @@ def describe(job: Job) -> dict[str, Any]:
             "optimizer": _bytes([v for v in job.optimizer.variables if v.shape.rank]),
             "activations": outputs * rows // job.plan.fit.accumulate * activation,
         },
-        "checkpoint": _bytes([*job.model.weights, *job.optimizer.variables]),
+        "checkpoint": sum(
+            math.prod(parted.shape(v)) * v.dtype.size for v in [*job.model.weights, *job.optimizer.variables]
+        ),
     }
 
 

@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from tfapp import export
 from tfapp.errors import Refused
+from tfapp.mesh import weights as parted
 from tfapp.preprocess import Preprocess
 
 
@@ -28,15 +29,15 @@ def take(saved: Path, preprocess: Preprocess, model: keras.Model, task: str) -> 
     if _key(len(variables)) in shapes:
         raise Refused(f"the model in {saved} has more weights than the {len(variables)} of this one\n{_HINT}")
     for variable, shape in zip(variables, held, strict=True):
-        if shape is None or list(variable.shape) != shape:
+        if shape is None or parted.shape(variable) != shape:
             raise Refused(
-                f"{variable.name.partition(':')[0]} is {list(variable.shape)} here, "
+                f"{variable.name.partition(':')[0]} is {parted.shape(variable)} here, "
                 f"and {shape or 'missing'} in {saved}\n{_HINT}"
             )
     own = {id(weight) for weight in model.weights}
     for number, variable in enumerate(variables):
         if id(variable) in own:
-            variable.assign(reader.get_tensor(_key(number)))
+            parted.give(variable, reader.get_tensor(_key(number)))
 
 
 _HINT = "start from a run of the same recipe, with the same settings of the model"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from tfapp import recipe as recipes
 from tfapp import report as pages
 from tfapp.data.examples import Data
 from tfapp.evaluate import latency
+from tfapp.mesh import weights as parted
 from tfapp.outputs import raw_batches
 from tfapp.plan import Plan
 from tfapp.private import ledger
@@ -126,17 +129,21 @@ def layers(model: keras.Model) -> dict[str, Any]:
     """Parameters of the model, in all and by layer."""
     return {
         "parameters": int(model.count_params()),
-        "trainable": int(sum(np.prod(w.shape) for w in model.trainable_weights)),
+        "trainable": _numbers(model.trainable_weights),
         "layers": [
             {
                 "name": layer.name,
                 "type": type(layer).__name__,
                 "output": json.loads(json.dumps(getattr(layer, "output_shape", None), default=str)),
-                "parameters": int(layer.count_params()),
+                "parameters": _numbers(layer.weights),
             }
             for layer in model.layers
         ],
     }
+
+
+def _numbers(weights: Iterable[Any]) -> int:
+    return sum(math.prod(parted.shape(weight)) for weight in weights)
 
 
 def again(run: Run, path: Path | None, say: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -214,22 +214,22 @@ class Checkpoint(keras.callbacks.Callback):
         return [list(replica) for replica in zip(*parts, strict=True)]
 
     def _running_metrics(self) -> list[list[int]]:
-        """The metrics of the epoch so far: each replica's own, float64 as pairs of uint32, [replicas, 2 × values].
+        """The metrics of the epoch so far: each device's own, float64 as pairs of uint32, [devices, 2 × values].
 
         Their sum alone would not do: summed in another order, an epoch's mean loss ends with other last bits.
         """
         here = [np.concatenate([np.ravel(part.numpy()) for part in replica]) for replica in self._metrics()]
         table = self._machine.gather(*np.asarray(here, np.float64).view(np.uint32).ravel().tolist())
-        return table.reshape(self._machine.replicas, -1).tolist() if here else []
+        return table.reshape(self._machine.devices, -1).tolist() if here else []
 
     def _restore_metrics(self) -> None:
         held = np.asarray(self._state.value.get("running", []), np.uint32).view(np.float64)
         if not held.size:
             return
         replicas = self._metrics()
-        if len(held) != self._machine.replicas:
-            # Another number of replicas now: the first one takes the sum of all.
-            held = np.vstack([held.sum(0), np.zeros((self._machine.replicas - 1, held.shape[1]))])
+        if len(held) != self._machine.devices:
+            # Another number of devices now: the first one takes the sum of all.
+            held = np.vstack([held.sum(0), np.zeros((self._machine.devices - 1, held.shape[1]))])
         first = self._machine.worker * len(replicas)
         for values, replica in zip(held[first:], replicas, strict=False):
             sizes = np.cumsum([part.shape.num_elements() for part in replica])[:-1]

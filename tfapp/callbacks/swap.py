@@ -6,6 +6,8 @@ from typing import Any
 
 import tf_keras as keras
 
+from tfapp.mesh.weights import components
+
 
 class SwapAverage(keras.callbacks.Callback):
     """Exchanges the weights with their moving average around validation and the end of each epoch.
@@ -40,7 +42,8 @@ class SwapAverage(keras.callbacks.Callback):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         for weight in self.model.trainable_variables:
             average = optimizer._model_variables_moving_average[optimizer._index_dict[optimizer._var_key(weight)]]
-            raw, mean = weight.numpy(), average.numpy()
-            weight.assign(mean)
-            average.assign(raw)
+            for here, there in zip(components(weight), components(average), strict=True):
+                raw, mean = here.numpy(), there.numpy()
+                here.assign(mean)
+                there.assign(raw)
         self._averaged = averaged

@@ -127,8 +127,9 @@ def _check_together(plan: Plan, workers: int, hosts: str | None) -> None:
             "leave --workers out for a trial at a time on each host; over hosts, train what was found with tfapp launch"
         )
     runtime = plan.runtime
-    if runtime.replicas or runtime.strategy not in ("auto", "multiworker"):
+    if runtime.replicas or runtime.mesh or runtime.strategy not in ("auto", "multiworker"):
         told = f"runtime.replicas={runtime.replicas}" if runtime.replicas else f"runtime.strategy={runtime.strategy}"
+        told = "runtime.mesh" if runtime.mesh else told
         raise Refused(
             f"--workers {workers} with {told}, which is for another kind of job\n"
             "leave one of the two out; each worker uses all devices of its share"

@@ -156,14 +156,15 @@ class Batches:
 
     def distributed(self, machine: Machine, start: int = 0) -> Any:
         """The steps from `start` on as the machine's strategy takes them: each replica its part of each batch."""
-        if machine.replicas == 1:
+        if machine.devices == 1:
             return self.dataset(start)
         here = machine.replicas // machine.workers
         # Every worker has as many batches, all of them whole: none asks the others at each step whether there is one more.
         machine.strategy.extended.experimental_enable_get_next_as_optional = False
 
         def share(context: Any) -> Any:
-            return self.dataset(start, here, context.input_pipeline_id * here, machine.replicas)
+            copies = self.dataset(start, here, context.input_pipeline_id * here, machine.replicas)
+            return copies if machine.parts == 1 else copies.flat_map(lambda *batch: _to_parts(batch, machine.parts))
 
         return machine.strategy.distribute_datasets_from_function(share)
 
@@ -256,6 +257,17 @@ class Batches:
         if self.augment is not None:
             features = self.augment(features, row["seed"])
         return features, label, weights
+
+
+def _to_parts(batch: tuple[Any, Any, Any], parts: int) -> Any:
+    """A batch for each of the devices that share out a copy of the model; in the metrics it counts once."""
+    features, labels, weights = batch
+
+    @_as_it_stands
+    def of(part: Any) -> tuple[Any, Any, Any]:
+        return features, labels, {**weights, "metrics": weights["metrics"] * tf.cast(part == 0, tf.float32)}
+
+    return tf.data.Dataset.range(parts).map(of)
 
 
 @contextmanager

@@ -28,13 +28,14 @@ def main() -> None:
 
 def draw() -> Figure:
     """A card of its own colour, so that it can be read on a dark page too."""
-    figure = Figure(figsize=(14.4, 5.4), facecolor=PAPER)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 14.4), ylim=(0, 5.4))
+    figure = Figure(figsize=(18.4, 5.4), facecolor=PAPER)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 18.4), ylim=(0, 5.4))
     axes.axis("off")
     one_device(axes, 0.3)
     mirrored(axes, 2.4)
-    many_workers(axes, 6.1)
-    servers(axes, 10.3)
+    mesh(axes, 6.1)
+    many_workers(axes, 10.1)
+    servers(axes, 14.3)
     legend(axes)
     return figure
 
@@ -60,6 +61,22 @@ def mirrored(axes, left) -> None:
         replica(axes, here, "the same weights")
         arrow(axes, (here + WIDTH / 2, 2.3), (here + WIDTH / 2, 1.97))
     tag(axes, left + 0.15, 1.42, wide - 0.3, "the sum of the gradients,\nthen the same step on each device", SUMS)
+
+
+def mesh(axes, left) -> None:
+    title(axes, left, "mesh", "one process, 2 × 2 devices: data × model")
+    wide = 2 * WIDTH + 0.45
+    box(axes, left, 1.3, wide, 3.2)
+    for number in range(2):
+        here = left + 0.15 + number * (WIDTH + 0.15)
+        batch(axes, here, 4, range(4 * number, 4 * number + 4))
+        for part in range(2):
+            place = here + part * (WIDTH + 0.1) / 2
+            arrow(axes, (place + WIDTH / 4, 3.55), (place + WIDTH / 4, 3.22))
+            tag(axes, place, 2.35, WIDTH / 2 - 0.05, f"weights\nand slots,\npart {part + 1}", SINGLE, 0.82)
+            arrow(axes, (place + WIDTH / 4, 2.3), (place + WIDTH / 4, 1.97))
+    tag(axes, left + 0.15, 1.42, wide - 0.3, "sums of activations in a copy,\nof gradients over the copies", SUMS)
+    axes.text(left, 1.06, "Layers that cannot be parted are whole on each device.", color=QUIET, size=8)
 
 
 def many_workers(axes, left) -> None:
@@ -159,7 +176,7 @@ def legend(axes) -> None:
         (0.3, ROWS, "shared out: the rows of a global batch"),
         (3.5, COPIES, "copied: the same on every replica"),
         (6.4, SUMS, "summed: gradients, batch statistics, metrics"),
-        (10.3, SINGLE, "neither: each worker's own, or there once"),
+        (10.3, SINGLE, "neither: each worker's or device's own, or there once"),
     )
     for left, colour, text in words:
         axes.add_patch(Rectangle((left, 0.42), 0.2, 0.2, facecolor=colour, edgecolor=INK, linewidth=0.8))
