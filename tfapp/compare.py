@@ -74,7 +74,9 @@ def _predictions(run: Run) -> dict[str, np.ndarray] | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as held:
-            return {name: held[name] for name in ("labels", "outputs")}
+            # A language model's answers are losses.
+            answers = "losses" if "losses" in held.files else "outputs"
+            return {name: held[name] for name in ("labels", answers)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         if of_system(error):
             raise

@@ -195,12 +195,16 @@ def lines(found: dict[str, Any]) -> list[str]:
     marks, model = found["batch_size"], found["model"]
     held = f"; {words.size(found['base'])} of it is there before the first step (TensorFlow, data, model)"
     takes = "takes" if marks["planned"] == "auto" else "would take"
+    if found["plan"]["private"]:
+        auto = f"a step fits with {marks['auto']:,} examples at once; with private.microbatch its batch may be larger"
+    else:
+        auto = f"fit.batch_size=auto {takes} {marks['auto']:,}: {marks['why']}"
     told = [
         f"parameters: {model['parameters']:,} ({model['trainable']:,} trainable)",
         "memory: the peak of " + (f"the whole process{held}" if found["device"] == "CPU" else "a GPU"),
-        f"fit.batch_size=auto {takes} {marks['auto']:,}: {marks['why']}",
+        auto,
     ]
-    if marks["learning_rate"]:
+    if marks["learning_rate"] and not found["plan"]["private"]:
         told.append(marks["learning_rate"])
     told += [_cost_line(one) for one in found["costs"]]
     if found["bfloat16"]:

@@ -81,7 +81,7 @@ class Job:
 
     @property
     def compiled(self) -> bool:
-        """Whether XLA compiles the step, so that all its shapes are fixed and it has no strings."""
+        """Whether XLA is certain to compile the step, so that all its shapes are fixed and it has no strings."""
         return self.plan.fit.jit is True or bool(tf.config.list_logical_devices("TPU"))
 
     @property

@@ -91,7 +91,8 @@ def _put_back(model: keras.Model) -> Iterator[None]:
     """A block whose training steps leave no trace: what else a step depends on is a function of its number."""
     objects = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
     there = tf.train.TrackableView(objects).descendants()
-    held = [(one, tf.identity(one)) for one in there if isinstance(one, tf.Variable)]
+    with tf.device("CPU:0"):
+        held = [(one, tf.identity(one)) for one in there if isinstance(one, tf.Variable)]
     try:
         yield
     finally:
@@ -108,15 +109,18 @@ def _tried(model: keras.Model, training: Any, steps: int) -> dict[str, Any]:
     plain = model.make_train_function()
     batches = iter(training)
     traced = stretch(model, plain, batches, 1)
-    each = min(stretch(model, plain, batches, 1) for _ in range(2))
-    held = {"chosen": False, "steps": steps, "plain": each, "traced": traced}
-    if SHARE * steps * each < COMPILING * traced + 2 * PAIRS * max(WINDOW, each):
-        return {**held, "why": "too short a training to try"}
+    held = {"chosen": False, "steps": steps, "traced": traced}
+    many = 1
+    # A lone step is much slower than one of many where steps are short: it rules the trial out at once, or not yet.
+    for _ in range(2):
+        held["plain"] = each = stretch(model, plain, batches, many)
+        if SHARE * steps * each < COMPILING * traced + 2 * PAIRS * max(WINDOW, each):
+            return {**held, "why": "too short a training to try"}
+        many = max(1, int(WINDOW / each))
     model.jit_compile = True
     compiled = model.make_train_function()
     try:
         held["compiled"] = stretch(model, compiled, batches, 1)
-        many = max(1, int(WINDOW / each))
         # In turn, and the best of each: what else runs on the machine only slows.
         pairs = [[stretch(model, function, batches, many) for function in (plain, compiled)] for _ in range(PAIRS)]
     except tf.errors.OpError:

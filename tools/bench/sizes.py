@@ -17,7 +17,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from speed import DOCS, machine, written
+from speed import machine, write
 
 HERE = Path(__file__).resolve().parent
 # What a training is measured for: about so many examples, but at most so many epochs and, where batches are small, steps.
@@ -59,7 +59,7 @@ def main() -> None:
     grid = [(examples, 256) for examples in asked.examples] + [(100_000, batch) for batch in asked.batches]
     began = time.monotonic()
     rows = [
-        f"{machine()}; ten numbers an example, two hidden layers of 64, one training each.",
+        f"{machine()}, one for each worker; ten numbers an example, two hidden layers of 64, one training each.",
         "",
         "| examples | batch | workers | µs an example | CPU µs an example | first step, s | peak memory, MB |",
         "|---|---|---|---|---|---|---|",
@@ -75,7 +75,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     print(f"{time.monotonic() - began:.0f} s")
     if asked.write:
-        DOCS.write_text(written(DOCS.read_text() if DOCS.exists() else "# Benchmarks\n\n", "\n".join(rows), "sizes"))
+        write(rows, "sizes")
 
 
 if __name__ == "__main__":

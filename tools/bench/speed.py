@@ -20,6 +20,22 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Each table is written by the tool that stands before it, with the machine that it ran on. What is compared trains the same model with the
+same batch and optimizer on the same preprocessed examples, with validation after each epoch. The app is as `tfapp train` runs it: with
+checkpoints, best weights, metrics.csv, TensorBoard events and its progress line.
+
+`tools/bench/speed FOLDER --write`: the app beside what one would write by hand, one core each. Ratios above 1 are the app's gain.
+
+<!-- tools/bench/speed -->
+<!-- end -->
+
+`tools/bench/sizes --write`: what an example costs, against how many there are, the batch, and one worker or two.
+
+<!-- tools/bench/sizes -->
+<!-- end -->
+"""
 STILL = [f"augment.{name}=0" for name in ("shift", "rotation", "zoom", "brightness")]
 
 # Epochs of the training in which the app is measured, and of which it trains as many as the others.
@@ -167,14 +183,16 @@ def machine() -> str:
     """The processor's name, the cores to run on and what is installed."""
     with open("/proc/cpuinfo") as info:
         name = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "processor")
-    return f"{name}, one of {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
-def written(text: str, rows: str, tool: str = "speed") -> str:
-    """A page with the rows between the two marks of a tool, which come at its end where they are not there yet."""
+def write(rows: list[str], tool: str) -> None:
+    """Put rows between a tool's two marks in docs/benchmarks.md."""
     begin, end = f"<!-- tools/bench/{tool} -->", "<!-- end -->"
-    before, _, after = text.partition(begin)
-    return f"{before}{begin}\n{rows}\n{end}{after.partition(end)[2]}"
+    before, mark, after = (DOCS.read_text() if DOCS.exists() else HEAD).partition(begin)
+    if not mark:
+        raise SystemExit(f"{DOCS} has no place for this table: a line {begin} and one {end}")
+    DOCS.write_text("\n".join([f"{before}{begin}", *rows, f"{end}{after.partition(end)[2]}"]))
 
 
 def main() -> None:
@@ -189,7 +207,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     asked = parser.parse_args()
     rows = [
-        f"{machine()}; medians of {asked.repeats} rounds in turn, {' and '.join(ONCE)} in the first alone.",
+        f"{machine()}; each on one core, medians of {asked.repeats} rounds in turn, {' and '.join(ONCE)} in the first alone.",
         "",
         "| workload | rival | examples/s | app's ratio | by CPU time | first step, s | peak memory, MB |",
         "|---|---|---|---|---|---|---|",
@@ -224,7 +242,7 @@ def main() -> None:
         print("\n".join(table_of_inputs), flush=True)
         rows += ["", *table_of_inputs]
     if asked.write:
-        DOCS.write_text(written(DOCS.read_text() if DOCS.exists() else "# Benchmarks\n\n", "\n".join(rows)))
+        write(rows, "speed")
 
 
 if __name__ == "__main__":
