@@ -61,15 +61,15 @@ def model(config, inputs, data):
     x = keras.layers.Embedding(data.outputs, config.width, name="tokens")(inputs)
     x += keras.layers.Embedding(config.length, config.width, name="places")(place)
     for number in range(config.layers):
-        block = _block(config, f"block_{number}")
+        block = _block(config, f"block_{number}", x.dtype)
         x = (recompute.around(block) if config.recompute else block)(x)
     x = keras.layers.LayerNormalization(name="last_norm")(x)
     return keras.Model(inputs, keras.layers.Dense(data.outputs, name="logits")(x))
 
 
-def _block(config, name):
+def _block(config, name, dtype):
     """Attention to what came before, then two dense layers; each adds to what it was given."""
-    x = inputs = keras.Input((config.length, config.width))
+    x = inputs = keras.Input((config.length, config.width), dtype=dtype)
     y = keras.layers.LayerNormalization()(x)
     attention = keras.layers.MultiHeadAttention(config.heads, -(-config.width // config.heads))
     x += keras.layers.Dropout(config.dropout)(attention(y, y, use_causal_mask=True))

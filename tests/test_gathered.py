@@ -42,3 +42,11 @@ def test_weights_and_history_do_not_depend_on_where_batches_are_gathered(tmp_pat
     inside = fitted(tmp_path / "step", "fit.gather=step")
     beside = fitted(tmp_path / "queue", "fit.gather=queue")
     assert all(np.array_equal(a, b) for a, b in zip(inside[0], beside[0], strict=True)) and inside[1] == beside[1]
+
+
+@pytest.mark.e2e
+def test_a_queue_s_validation_sees_all_batches_however_many_steps_are_run_at_once(tmp_path: Path) -> None:
+    # 5 steps an epoch: the first one ends with an execution of one step, the second with one of two.
+    words = ("fit.batch_size=11", "fit.epochs=2", "fit.gather=queue", "fit.steps_per_execution=2")
+    often = fitted(tmp_path / "often", *words, "fit.checkpoint.every_steps=2")
+    assert often[1] == fitted(tmp_path / "once", *words)[1]

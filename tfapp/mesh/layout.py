@@ -28,24 +28,11 @@ from tfapp.report import words
 from tfapp.runtime import Machine
 from tfapp.settings import Settings
 
-Layout = Mapping[str, str]
+# By the layers themselves: several may have one name.
+Layout = Mapping[keras.layers.Layer, str]
 
 # Each number of their answer is made of one of what they are given: on a part of the units they do what they do on all.
-ELEMENTWISE = (
-    "linear",
-    "relu",
-    "gelu",
-    "elu",
-    "selu",
-    "sigmoid",
-    "swish",
-    "silu",
-    "softplus",
-    "softsign",
-    "tanh",
-    "exponential",
-    "mish",
-)
+ELEMENTWISE = tuple("linear relu gelu elu selu sigmoid swish silu softplus softsign tanh exponential mish".split())
 WAYS = {
     keras.layers.Dense: ("columns", "rows"),
     keras.layers.Embedding: ("columns",),
@@ -70,14 +57,17 @@ def shared_out(recipe: ModuleType, config: Settings, make: Callable[[], keras.Mo
     """The model that `make` makes, shared out as the recipe says, or by default; called in the strategy's scope.
 
     Raises:
-      Failed, Refused: see `checked` and `split`.
+      Failed, Refused: see `named`. Refused: the model is not made of layers that can be taken one by one, or of none that can be
+        shared out.
     """
     with on_host():
         plain = make()
-    layout = checked(recipe.layout(config, plain), plain) if hasattr(recipe, "layout") else default(plain)
+    _countable(plain)
+    layout = named(recipe.layout(config, plain), plain) if hasattr(recipe, "layout") else default(plain)
     if not layout:
-        dense = next((layer for layer in _leaves(plain) if type(layer) in WAYS), None)
-        why = f"{dense.name!r} is one, {_hindered(dense, WAYS[type(dense)][0])}" if dense else "there is none"
+        one = next((layer for layer in _leaves(plain) if type(layer) in WAYS), None)
+        hindered = one is not None and _hindered(one, WAYS[type(one)][0])
+        why = f"{one.name!r} is one, {hindered or 'but the recipe leaves it whole'}" if one else "there is none"
         raise Refused(
             f"runtime.mesh.model={exchange.parts()}, and nothing to share out: only Dense, Embedding and "
             f"MultiHeadAttention can be, {why}\nuse runtime.mesh.data alone"
@@ -100,47 +90,48 @@ def line(model: keras.Model, machine: Machine) -> str:
     )
 
 
-def default(model: keras.Model) -> dict[str, str]:
+def default(model: keras.Model) -> Layout:
     """The layout of a model whose recipe declares none: all of its Dense, Embedding and MultiHeadAttention that can be parted.
 
     Of two Dense layers of which one takes just what the other gives, the first is parted by columns and the second by rows.
     """
-    ways: dict[str, str] = {}
+    ways: dict[keras.layers.Layer, str] = {}
     before = _fed_by(model)
     for layer in _leaves(model):
         able = [way for way in WAYS.get(type(layer), ()) if not _hindered(layer, way)]
-        if not able:
-            ways[layer.name] = "whole"
-        elif layer in before and ways.get(before[layer].name) == "columns" and "rows" in able:
-            ways[layer.name] = "rows"
-        else:
-            ways[layer.name] = able[0]
-    return {name: way for name, way in ways.items() if way != "whole"}
+        if "rows" in able and layer in before and ways.get(before[layer]) == "columns":
+            ways[layer] = "rows"
+        elif able:
+            ways[layer] = able[0]
+    return ways
 
 
-def checked(layout: Any, model: keras.Model) -> Layout:
-    """A layout that a recipe declares, if it can be had.
+def named(layout: Any, model: keras.Model) -> Layout:
+    """A layout that a recipe declares by names, if it can be had.
 
     Raises:
       Failed: it is none, or names a layer or a way that there is not. Refused: a layer cannot be parted so.
     """
-    named = {layer.name: layer for layer in _leaves(model)}
+    ways: dict[keras.layers.Layer, str] = {}
     if not isinstance(layout, Mapping):
         raise Failed(
             f"the recipe's layout() gave {type(layout).__name__}, not a dict\n"
             'end it in: return {"expand": "columns", "contract": "rows"}'
         )
     for name, way in layout.items():
-        if name not in named:
+        if name not in (names := [layer.name for layer in _leaves(model)]):
             raise Failed(
-                f"the recipe's layout() names {name!r}, which is no layer of its model\n{nearest(str(name), named)}"
+                f"the recipe's layout() names {name!r}, which is no layer of its model\n{nearest(str(name), names)}"
             )
         for layer in (layer for layer in _leaves(model) if layer.name == name):
-            if way != "whole" and (why := _hindered(layer, way)):
+            if way == "whole":
+                continue
+            if why := _hindered(layer, way):
                 raise Refused(
-                    f"the recipe's layout() parts {name!r} by {way}, {why}\nleave it whole, or leave the mesh out"
+                    f"the recipe's layout() parts {name!r} by {way}, {why}\nleave it whole, or use runtime.mesh.data alone"
                 )
-    return layout
+            ways[layer] = way
+    return ways
 
 
 def split(plain: keras.Model, layout: Layout) -> keras.Model:
@@ -149,19 +140,16 @@ def split(plain: keras.Model, layout: Layout) -> keras.Model:
     Args:
       plain: made `on_host`; it is not changed.
 
-    Raises:
-      Refused: it is not made of layers that can be taken one by one.
     """
-    _countable(plain)
     pairs = {
         before: after
         for after, before in _fed_by(plain).items()
-        if layout.get(before.name) == "columns" and layout.get(after.name) == "rows"
+        if layout.get(before) == "columns" and layout.get(after) == "rows"
     }
     fed = set(pairs.values())
 
     def parted(layer: keras.layers.Layer) -> keras.layers.Layer:
-        match layout.get(layer.name), layer:
+        match layout.get(layer), layer:
             case "columns", keras.layers.Dense():
                 return layers.ColumnDense(layer, gathers=layer not in pairs)
             case "rows", keras.layers.Dense():
@@ -208,23 +196,27 @@ def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _countable(model: keras.Model) -> None:
-    if not isinstance(model, Functional):
+    own = next(
+        (one for one in (model, *_leaves(model)) if isinstance(one, keras.Model) and not isinstance(one, Functional)),
+        None,
+    )
+    if own is not None:
         raise Refused(
-            f"runtime.mesh with a model of a class of its own ({type(model).__name__}), whose layers cannot be taken one by one\n"
-            "make it of layers: keras.Model(inputs, outputs), or leave runtime.mesh out"
+            f"runtime.mesh.model with a model of a class of its own ({type(own).__name__}), whose layers cannot be taken one by one\n"
+            "make it of layers: keras.Model(inputs, outputs), or use runtime.mesh.data alone"
         )
     for layer in _leaves(model):
         if foreign := _foreign(layer):
             raise Refused(
-                f"runtime.mesh with {layer.name!r}, which uses {foreign} of another layer: it would be left behind untrained\n"
-                "write it as a layer that has its own weights, or leave runtime.mesh out"
+                f"runtime.mesh.model with {layer.name!r}, which uses {foreign} of another layer: it would be left behind untrained\n"
+                "write it as a layer that has its own weights, or use runtime.mesh.data alone"
             )
     counts = Counter(map(id, _leaves(model)))
     twice = next((layer.name for layer in _leaves(model) if counts[id(layer)] > 1), None)
     if twice:
         raise Refused(
-            f"runtime.mesh with a layer that belongs to several models in the model, {twice!r}\n"
-            "call it in one of them, or leave runtime.mesh out"
+            f"runtime.mesh.model with a layer that belongs to several models in the model, {twice!r}\n"
+            "call it in one of them, or use runtime.mesh.data alone"
         )
 
 
