@@ -62,6 +62,17 @@ def built(**settings):
 
 
 @pytest.mark.moderate
+@pytest.mark.parametrize("recompute", [False, True])
+def test_it_is_made_in_half_precision_too(recompute):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        data, model = built(recompute=recompute)
+        assert model(data.train.features[:2]).shape == (2, 16, data.outputs)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.moderate
 def test_a_later_byte_changes_no_earlier_logit():
     _, model = built()
     window = np.arange(16, dtype=np.int32)[None]
