@@ -47,7 +47,9 @@ def share_out(plain: keras.Model, model: keras.Model) -> None:
 
 def axis(variable: Any) -> int | None:
     """Along which axis a variable is parted; None if each device has all of it."""
-    return getattr(_bare(variable), "parted_along", None)
+    # Asked for something that it has not, a variable of a strategy looks into its value, which workers would have to sum.
+    along: int | None = vars(_bare(variable)).get("parted_along")
+    return along
 
 
 def shape(variable: Any) -> list[int]:
@@ -127,7 +129,7 @@ def install(model: keras.Model) -> None:
 
 def _bare(variable: Any) -> Any:
     """The strategy's variable in one that Keras casts to 16 bits when it is read."""
-    return getattr(variable, "_variable", variable)
+    return vars(variable).get("_variable", variable)
 
 
 def _parts(variable: Any) -> int:
