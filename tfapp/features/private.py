@@ -106,6 +106,7 @@ class Private(Settings):
             key.key("count"),
             self.microbatch,
             fixed=job.compiled,
+            scores=self.show_training_metrics,
         )
         train = job.train
         if self.sampling == "poisson":

@@ -58,6 +58,7 @@ class Step:
       noise_key, count_key: 64 secret bits each.
       microbatch: rows of a replica that are taken at once; None: all.
       fixed: shapes may not depend on how many rows a batch has (XLA, TPU).
+      scores: compute the metrics of the examples trained on; they are no part of what is private.
     """
 
     noise_multiplier: float
@@ -68,6 +69,7 @@ class Step:
     count_key: int
     microbatch: int | None = None
     fixed: bool = False
+    scores: bool = True
 
     def install(self, model: keras.Model) -> None:
         """Let a compiled model train by this step; called in the strategy's scope."""
@@ -96,7 +98,7 @@ class Step:
         model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if isinstance(self.clip_norm, Adaptive):
             self._follow(self.clip_norm, model.optimizer.private_clip.norm, norm, norms, weights["metrics"], taken)
-        return model.compute_metrics(x, y, outputs, weights)
+        return model.compute_metrics(x, y, outputs, weights) if self.scores else model.get_metrics_result()
 
     def _noised(self, sums: list[tf.Tensor], norm: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
         """This replica's sums; the first one's with the noise of all."""
