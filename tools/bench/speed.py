@@ -195,6 +195,10 @@ def write(rows: list[str], tool: str) -> None:
     DOCS.write_text("\n".join([f"{before}{begin}", *rows, f"{end}{after.partition(end)[2]}"]))
 
 
+def _rounds(count: int) -> str:
+    return f"medians of {count} rounds" if count > 1 else "one round"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -207,7 +211,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     asked = parser.parse_args()
     rows = [
-        f"{machine()}; each on one core, medians of {asked.repeats} rounds in turn, {' and '.join(ONCE)} in the first alone.",
+        f"{machine()}; each on one core, {_rounds(asked.repeats)} in turn, {' and '.join(ONCE)} in the first alone.",
         "",
         "| workload | rival | examples/s | app's ratio | by CPU time | first step, s | peak memory, MB |",
         "|---|---|---|---|---|---|---|",
