@@ -39,6 +39,9 @@ def _rows(features: Any, rows: slice) -> Any:
 def _loaded(examples: Examples, batch_size: int) -> Iterator[Any]:
     import tensorflow as tf
 
+    from tfapp.data.queue import untuned
+
     features = tf.nest.map_structure(tf.constant, examples.features)
     dataset = tf.data.Dataset.from_tensor_slices(features)
-    return iter(dataset.map(examples.load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2))
+    loaded = dataset.map(examples.load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+    return iter(untuned(loaded))

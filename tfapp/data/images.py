@@ -773,13 +773,15 @@ def _each(found: Sequence[Found], orientations: np.ndarray, work: Callable[[Any,
     """(indices, results) of `work(path, orientation)` in portions, in any order, without those where it failed."""
     import tensorflow as tf
 
+    from tfapp.data.queue import untuned
+
     if not found:
         return iter(())
     files = tf.data.Dataset.from_tensor_slices((np.arange(len(found)), [str(one.path) for one in found], orientations))
     # Translated by AutoGraph, these functions would be no others, half a second later.
     one = tf.autograph.experimental.do_not_convert(lambda i, path, turn: (i, work(path, turn)))
     done = files.map(one, tf.data.AUTOTUNE, deterministic=False)
-    return done.ignore_errors().batch(32).as_numpy_iterator()
+    return untuned(done.ignore_errors().batch(32)).as_numpy_iterator()
 
 
 def damaged(found: Sequence[Found], good: np.ndarray, reader: Mapping[str, Any]) -> list[Dropped]:

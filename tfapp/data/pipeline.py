@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfapp.data.examples import Data, Examples
-from tfapp.data.queue import ENDLESS, LENGTH, Queue
+from tfapp.data.queue import ENDLESS, LENGTH, Queue, untuned
 from tfapp.errors import Missing
 from tfapp.runtime import Machine
 
@@ -162,7 +162,7 @@ class Batches:
             dataset = turns.map(ready, num_parallel_calls=2, deterministic=True)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return (queue.before(dataset) if queue else dataset.prefetch(LENGTH)).with_options(options)
+        return untuned((queue.before(dataset) if queue else dataset.prefetch(LENGTH)).with_options(options))
 
     def distributed(self, machine: Machine, start: int = 0, queue: Queue | None = None) -> Any:
         """The steps from `start` on as the machine's strategy takes them: each replica its part of each batch."""

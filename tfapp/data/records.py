@@ -155,6 +155,8 @@ def through(folder: Path, held: Mapping[str, Any], number: np.ndarray) -> np.nda
     """
     import tensorflow as tf
 
+    from tfapp.data.queue import untuned
+
     paths = [str(folder / shard["file"]) for shard in held["shards"]]
     images = np.empty((len(number), *(held["reader"][name] for name in ("height", "width", "channels"))), np.uint8)
     fields = {"image": tf.io.FixedLenFeature([], tf.string), "number": tf.io.FixedLenFeature([], tf.int64)}
@@ -168,7 +170,8 @@ def through(folder: Path, held: Mapping[str, Any], number: np.ndarray) -> np.nda
     seen = 0
     try:
         work = tf.autograph.experimental.do_not_convert(one)
-        for numbers, batch in records.map(work, tf.data.AUTOTUNE, deterministic=False).batch(32).as_numpy_iterator():
+        batches = untuned(records.map(work, tf.data.AUTOTUNE, deterministic=False).batch(32))
+        for numbers, batch in batches.as_numpy_iterator():
             wanted = np.isin(numbers, number)
             images[np.searchsorted(number, numbers[wanted])] = batch[wanted]
             seen += int(wanted.sum())
