@@ -8,6 +8,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp.runtime import on_cpus
+
 
 def share(model: keras.Model, replicas: int) -> None:
     """Make every BatchNormalization of the model use the statistics of all replicas' rows together."""
@@ -110,7 +112,7 @@ def _normalised(x: Any, gamma: Any, beta: Any, count: Any, context: Any, **kerne
 def _sums(x: Any) -> tuple[Any, Any]:
     """The sums of each channel, the last axis, and of its squares: float32 [channels] each."""
     channels = x.shape[-1]
-    if tf.config.list_logical_devices("GPU"):
+    if not on_cpus():
         rows = tf.reshape(x, [-1, channels])
         return tf.reduce_sum(rows, 0), tf.reduce_sum(tf.square(rows), 0)
     # By operations that are sums of products: half of reduce_sum's time on a CPU, and nothing of the activations' size is written.

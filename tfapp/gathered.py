@@ -18,7 +18,7 @@ from tfapp.data.pipeline import Batches
 from tfapp.data.queue import ENDLESS, Queue
 from tfapp.job import Job
 from tfapp.plan import Fit
-from tfapp.runtime import Machine
+from tfapp.runtime import Machine, on_cpus
 
 # Above it the hand-over is nothing beside the step, and a queue lets the other cores gather.
 MOST_BYTES = 2**20
@@ -79,7 +79,7 @@ def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> An
 
 def chosen(batches: Batches, machine: Machine, wanted: str = "auto") -> bool:
     """Whether a step gathers its own batch: where it can, and is asked to or gains by it."""
-    elsewhere = machine.devices > 1 or any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+    elsewhere = machine.devices > 1 or not on_cpus()
     size = None if wanted == "queue" or elsewhere else batches.bytes_held
     return size is not None and (wanted == "step" or size * batches.batch_size <= MOST_BYTES * len(batches.examples))
 

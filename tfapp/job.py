@@ -25,7 +25,7 @@ from tfapp.optimizers import clip_whole_gradients, planned
 from tfapp.plan import Fit, Plan
 from tfapp.preprocess import Preprocess, example, in_words, of_tf_keras
 from tfapp.recipe import Training, at_work, gist
-from tfapp.runtime import Machine
+from tfapp.runtime import Machine, on_cpus
 from tfapp.settings import Settings
 
 # What a Training is made of, and what one looks like.
@@ -142,7 +142,7 @@ def of(plan: Plan, recipe: ModuleType, data: Data, machine: Machine, folder: Pat
 
 def _compilable(plan: Plan, machine: Machine) -> None:
     """Refuse XLA where it fails with an error of its own: a step on one CPU device reaches for another's variables."""
-    if plan.fit.jit is True and machine.devices > 1 and not any(map(tf.config.list_logical_devices, ("GPU", "TPU"))):
+    if plan.fit.jit is True and machine.devices > 1 and on_cpus():
         raise Refused(
             f"fit.jit=true with {machine.replicas} replicas on CPUs, for which XLA cannot compile a step\n"
             "leave fit.jit out, or train with one replica: runtime.strategy=single"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfapp.data.examples import Examples
+from tfapp.data.threads import threads, untuned
 
 
 def predict(call: Any, examples: Examples, batch_size: int = 256) -> np.ndarray:
@@ -39,9 +40,7 @@ def _rows(features: Any, rows: slice) -> Any:
 def _loaded(examples: Examples, batch_size: int) -> Iterator[Any]:
     import tensorflow as tf
 
-    from tfapp.data.queue import untuned
-
     features = tf.nest.map_structure(tf.constant, examples.features)
     dataset = tf.data.Dataset.from_tensor_slices(features)
-    loaded = dataset.map(examples.load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+    loaded = dataset.map(examples.load, num_parallel_calls=threads()).batch(batch_size).prefetch(2)
     return iter(untuned(loaded))

@@ -284,6 +284,13 @@ def import_tensorflow() -> Any:
     return tf
 
 
+def on_cpus() -> bool:
+    """Whether TensorFlow, which starts with this, has nothing but CPUs to compute on."""
+    import tensorflow as tf
+
+    return not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+
+
 def _heed_heartbeats(tf: Any) -> None:
     """Notice a dead or stopped host after HEARTBEAT seconds.
 

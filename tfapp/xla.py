@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from tfapp import environment
 from tfapp.measure import stretch
+from tfapp.runtime import on_cpus
 
 if TYPE_CHECKING:
     from tfapp.job import Job
@@ -71,7 +72,7 @@ def out_of_question(job: Job) -> str | None:
         return "private steps have as many examples as were drawn"
     if tf.config.list_logical_devices("TPU"):
         return "a TPU compiles all by itself"
-    if not tf.config.list_logical_devices("GPU") and _convolves(job.model):
+    if on_cpus() and _convolves(job.model):
         return "convolutions are faster by oneDNN"
     return None
 

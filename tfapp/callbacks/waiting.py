@@ -6,14 +6,13 @@ import time
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import environment
 from tfapp.data.pipeline import Batches, loading
 from tfapp.data.queue import Queue
 from tfapp.run import Run
-from tfapp.runtime import Machine
+from tfapp.runtime import Machine, on_cpus
 
 # The share of the time without a batch that is worth a word, and that of a maker that never rests (see tfapp.data.queue).
 WAITED, MADE = 0.2, 0.9
@@ -46,7 +45,7 @@ class Waiting(keras.callbacks.Callback):
         self.queue = Queue()
         self._train, self._machine, self._say = train, machine, say
         self._cores = environment.usable_cores() / environment.workers_here()
-        self._on_cores = not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+        self._on_cores = on_cpus()
         self._returns, self._told = 0, False
         self._loading: float | None = None
         self._last: Any = None

@@ -28,6 +28,7 @@ import numpy as np
 from tfapp import environment
 from tfapp.data import arrays, records, splits
 from tfapp.data.examples import Data, Dropped, Examples, existing
+from tfapp.data.threads import threads, untuned
 from tfapp.errors import Missing, Usage
 from tfapp.settings import Split
 
@@ -773,14 +774,12 @@ def _each(found: Sequence[Found], orientations: np.ndarray, work: Callable[[Any,
     """(indices, results) of `work(path, orientation)` in portions, in any order, without those where it failed."""
     import tensorflow as tf
 
-    from tfapp.data.queue import untuned
-
     if not found:
         return iter(())
     files = tf.data.Dataset.from_tensor_slices((np.arange(len(found)), [str(one.path) for one in found], orientations))
     # Translated by AutoGraph, these functions would be no others, half a second later.
     one = tf.autograph.experimental.do_not_convert(lambda i, path, turn: (i, work(path, turn)))
-    done = files.map(one, tf.data.AUTOTUNE, deterministic=False)
+    done = files.map(one, threads(), deterministic=False)
     return untuned(done.ignore_errors().batch(32)).as_numpy_iterator()
 
 

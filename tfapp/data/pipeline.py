@@ -29,7 +29,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfapp.data.examples import Data, Examples
-from tfapp.data.queue import ENDLESS, LENGTH, Queue, untuned
+from tfapp.data.queue import ENDLESS, LENGTH, Queue
+from tfapp.data.threads import threads, untuned
 from tfapp.errors import Missing
 from tfapp.runtime import Machine
 
@@ -149,7 +150,7 @@ class Batches:
         turns = tf.data.Dataset.range(start * replicas, ENDLESS, every)
         if self._by_example:
             dataset = turns.map(lambda turn: self._rows(turn, replicas, offset, of)).unbatch()
-            dataset = dataset.map(self._one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            dataset = dataset.map(self._one, num_parallel_calls=threads(), deterministic=True)
             dataset = dataset.batch(rows, drop_remainder=True)
             if self.transform or self.raw:
                 dataset = dataset.map(self._finished, num_parallel_calls=2)

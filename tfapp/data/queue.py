@@ -42,17 +42,6 @@ class Queue:
         return np.array([self._waited.numpy(), self._made.numpy()])
 
 
-def untuned(dataset: Any) -> Any:
-    """The same, with as many threads as there are cores from the beginning.
-
-    TensorFlow's tuning of a dataset takes no more threads either, and has one of its own that sleeps longer and longer, a minute in the end.
-    An iterator that goes waits for it: a training of ten seconds ended four seconds later.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
-
-
 def _timed(dataset: Any, seconds: Any) -> Any:
     """The same elements; the time from asking for each until it was there is added to `seconds`."""
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfapp.data.examples import Dropped
+from tfapp.data.threads import threads, untuned
 from tfapp.errors import Missing, Usage
 
 Encoding = Literal["raw", "jpeg"]
@@ -155,8 +156,6 @@ def through(folder: Path, held: Mapping[str, Any], number: np.ndarray) -> np.nda
     """
     import tensorflow as tf
 
-    from tfapp.data.queue import untuned
-
     paths = [str(folder / shard["file"]) for shard in held["shards"]]
     images = np.empty((len(number), *(held["reader"][name] for name in ("height", "width", "channels"))), np.uint8)
     fields = {"image": tf.io.FixedLenFeature([], tf.string), "number": tf.io.FixedLenFeature([], tf.int64)}
@@ -166,11 +165,11 @@ def through(folder: Path, held: Mapping[str, Any], number: np.ndarray) -> np.nda
         return found["number"], _image(found["image"], held)
 
     compression = "GZIP" if held["compression"] == "gzip" else ""
-    records = tf.data.TFRecordDataset(paths, compression, num_parallel_reads=tf.data.AUTOTUNE)
+    records = tf.data.TFRecordDataset(paths, compression, num_parallel_reads=threads())
     seen = 0
     try:
         work = tf.autograph.experimental.do_not_convert(one)
-        batches = untuned(records.map(work, tf.data.AUTOTUNE, deterministic=False).batch(32))
+        batches = untuned(records.map(work, threads(), deterministic=False).batch(32))
         for numbers, batch in batches.as_numpy_iterator():
             wanted = np.isin(numbers, number)
             images[np.searchsorted(number, numbers[wanted])] = batch[wanted]
