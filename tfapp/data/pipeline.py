@@ -164,7 +164,8 @@ class Batches:
             dataset = turns.map(ready, num_parallel_calls=2, deterministic=True)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return untuned((queue.before(dataset) if queue else dataset.prefetch(LENGTH)).with_options(options))
+        queued = queue.before(dataset) if queue else dataset.prefetch(LENGTH)
+        return untuned(queued.with_options(options), fused=self._by_example)
 
     def distributed(self, machine: Machine, start: int = 0, queue: Queue | None = None) -> Any:
         """The steps from `start` on as the machine's strategy takes them: each replica its part of each batch."""
