@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 BATCH = 64
 CLOCK = "TFAPP_BENCH_CLOCK"
-# What makes a recipe's file one that is timed, whoever starts its training.
-CLOCKED = "\n\nimport scaling\n\nscaling.install()\n"
+# What makes a recipe's file one that is timed, whoever starts its training; under a name that no recipe has.
+CLOCKED = "\n\nimport scaling as _bench\n\n_bench.install()\n"
 STILL = [f"augment.{name}=0" for name in ("shift", "rotation", "zoom", "brightness")]
 
 
