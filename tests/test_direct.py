@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.test_train import SMALL, cluster_of
 from tfapp import direct
 from tfapp.direct import PeerLost, Peers, connected
 
@@ -173,3 +175,13 @@ def test_a_stranger_is_not_let_in(monkeypatch) -> None:
         monkeypatch.setattr(direct, "CONNECT", 0.2)
         with pytest.raises(TimeoutError):
             direct._admit(door, sockets, [1, 2], secret)
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_two_workers_train_the_same_bits_directly_and_by_tensorflow_s_ring(tmp_path: Path) -> None:
+    for name, words in {"direct": [], "ring": ["runtime.communication=ring", "fit.gather=queue"]}.items():
+        both = cluster_of(2, ["train", SMALL, "runtime.deterministic=true", *words, "--run", str(tmp_path / name)])
+        told = [worker.communicate(timeout=200)[1] for worker in both]
+        assert [worker.returncode for worker in both] == [0, 0], told
+    assert verify.differences(tmp_path / "direct", tmp_path / "ring") == []

@@ -357,12 +357,13 @@ def _alive(strategy: Any) -> Callable[[int], None]:
 
     from tfapp import direct
 
+    wait = round(1000 * (HEARTBEAT - direct.PATIENCE))
     spec = strategy.cluster_resolver.cluster_spec()
     tasks = [f"/job:{job}/replica:0/task:{n}" for job in sorted(spec.jobs) for n in range(spec.num_tasks(job))]
 
     def ask(worker: int) -> None:
         try:
-            context.context().check_collective_ops_peer_health(tasks[worker], timeout_in_ms=1000 * HEARTBEAT)
+            context.context().check_collective_ops_peer_health(tasks[worker], timeout_in_ms=wait)
         except tf.errors.OpError as error:
             raise direct.PeerLost(f"collective: worker {worker} does not answer") from error
 
@@ -373,13 +374,18 @@ def _lost(error: Exception) -> bool:
     """Whether a failed operation means that another worker is gone."""
     import tensorflow as tf
 
+    from tfapp import direct
+
     gone = (
         tf.errors.UnavailableError,
         tf.errors.AbortedError,
         tf.errors.DeadlineExceededError,
         tf.errors.CancelledError,
     )
-    return isinstance(error, gone) or (isinstance(error, tf.errors.OpError) and "ollective" in str(error))
+    # Raised as itself where TensorFlow runs a sum eagerly, and told of in an UnknownError where it is part of a graph.
+    if isinstance(error, (*gone, direct.PeerLost)):
+        return True
+    return isinstance(error, tf.errors.OpError) and "ollective" in str(error)
 
 
 @contextmanager
