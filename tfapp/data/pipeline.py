@@ -262,6 +262,7 @@ class Batches:
         return batch if self._by_example else self._finished(*batch)
 
     def _features(self, index: Any) -> Any:
+        """Of the examples with these numbers, in their own structure and order."""
         found = tf.nest.map_structure(lambda column: tf.gather(column, index), self._held["features"])
         blocks = _together(self.examples.features)
         for dtype, names in blocks.items():
