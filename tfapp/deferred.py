@@ -1,4 +1,4 @@
-"""Heavy imports of a recipe, put off until something of theirs is used.
+"""Heavy imports, put off until something of theirs is used: those of a recipe, and those that Keras makes just in case.
 
 A recipe writes `import tf_keras as keras` at its top like any Keras code, and yet `tfapp recipes` or a
 mistyped key answers at once, without the seconds that TensorFlow takes to load.
@@ -6,6 +6,7 @@ mistyped key answers at once, without the seconds that TensorFlow takes to load.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.machinery
 import sys
@@ -15,8 +16,8 @@ from types import ModuleType
 from typing import Any
 
 HEAVY = {"numpy", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"}
-OURS = {"tfapp.data", "tfapp.recompute"}
-LIGHT = {"tfapp.data", "tfapp.data.examples"}
+OURS = {"tfapp.data", "tfapp.evaluate", "tfapp.recompute"}
+LIGHT = {"tfapp.data", "tfapp.data.examples", "tfapp.evaluate"}
 
 
 class Deferred(ModuleType):
@@ -69,3 +70,53 @@ def _withdraw() -> None:
         # The import system has set it on its package, where the real one belongs.
         if parent and isinstance(vars(sys.modules[parent]).get(child), Deferred):
             delattr(sys.modules[parent], child)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """A block of imports, which make hundreds of thousands of objects that stay: garbage is not looked for among them.
+
+    Otherwise it would be, again and again while they come, for a quarter of the time that TensorFlow takes to load, and
+    whenever garbage is looked for later.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if before:
+            gc.enable()
+
+
+class _Types:
+    """Stands for pandas in Keras, which wants its types only to ask what it is given: nothing is, where nobody has imported it."""
+
+    def __getattr__(self, name: str) -> Any:
+        # An empty tuple of types, for isinstance.
+        return getattr(sys.modules["pandas"], name) if "pandas" in sys.modules else ()
+
+
+@contextmanager
+def without_tables() -> Iterator[None]:
+    """A block in which TensorFlow and Keras are imported, and pandas and SciPy are not: 0.4 s and 100 MB of it.
+
+    Keras would have them for data frames, sparse matrices and warped images, and does, once somebody else has imported them.
+    """
+    absent = [name for name in ("pandas", "scipy") if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module.
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+    from tf_keras.src.engine import data_adapter
+    from tf_keras.src.preprocessing import image
+
+    if "pandas" in absent:
+        data_adapter.pd = _Types()
+    if "scipy" in absent:
+        sparse = data_adapter._is_scipy_sparse
+        data_adapter._is_scipy_sparse = lambda x: "scipy.sparse" in sys.modules and sparse(x)
+        image.scipy, image.ndimage = Deferred("scipy"), Deferred("scipy.ndimage")

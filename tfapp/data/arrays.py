@@ -162,8 +162,6 @@ def _examples(
     features: Features, labels: np.ndarray, task: Task, classes: Sequence[str] | None, prefix: str
 ) -> tuple[Examples, tuple[Dropped, ...], tuple[str, ...]]:
     """Examples named «prefix + index» without those whose label is missing, what was dropped, and the classes."""
-    import pandas as pd
-
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -180,9 +178,7 @@ def _examples(
         good = np.isfinite(labels)
         reason = "the target is not a finite number"
     else:
-        good = ~pd.isna(labels)
-        if labels.dtype.kind == "f":
-            good &= np.isfinite(labels)
+        good = _there(labels)
         reason = "the label is missing"
     names = np.array([f"{prefix}{i}" for i in range(len(labels))], object)
     dropped = [Dropped(name, reason) for name in names[~good]]
@@ -199,6 +195,15 @@ def _examples(
     whole = Examples(features, np.zeros(len(names)), names)
     examples = whole if len(kept) == len(names) else whole.take(kept)
     return Examples(examples.features, labels, examples.names), tuple(dropped), found
+
+
+def _there(labels: np.ndarray) -> np.ndarray:
+    """Which labels are not missing: bool [n]."""
+    if labels.dtype == object:
+        import pandas as pd  # It knows all that stands for nothing: None, NaN, NaT, its own NA.
+
+        return ~pd.isna(labels)
+    return np.isfinite(labels) if labels.dtype.kind in "fcmM" else np.ones(len(labels), bool)
 
 
 def _reader(features: Features, kind: Kind, pixel_max: float) -> dict[str, Any]:
