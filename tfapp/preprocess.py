@@ -18,10 +18,14 @@ import tf_keras as keras
 
 from tfapp import environment
 from tfapp.data.examples import Data, Examples
+from tfapp.data.memory import empty
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed
 from tfapp.recipe import gist
 from tfapp.settings import Settings
+
+# Bytes of inputs that are made at once, beside those that are kept: a thousand photographs would be more than all else.
+PORTION = 2**22
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,12 @@ class Preprocess:
             return batches
         if batches.augment is not None or batches.examples.load is not None:
             return replace(batches, transform=self)
-        rows = sum(
-            np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output)
+        row = int(
+            sum(np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output))
         )
-        if rows * len(batches.examples) > environment.free_memory() // 4:
+        if row * len(batches.examples) > environment.free_memory() // 4:
             return replace(batches, transform=self)
-        return replace(batches, examples=self.apply(batches.examples))
+        return replace(batches, examples=self.apply(batches.examples, max(1, min(1024, PORTION // max(1, row)))))
 
     def apply(self, examples: Examples, batch_size: int = 1024) -> Examples:
         """The examples with their features preprocessed, in memory."""
@@ -99,7 +103,7 @@ class Preprocess:
             part, start = tf.nest.map_structure(np.asarray, step(batch)), number * batch_size
             if whole is None:
                 # Filled portion by portion: all portions beside the whole would be twice as much.
-                whole = tf.nest.map_structure(lambda one: np.empty((len(examples), *one.shape[1:]), one.dtype), part)
+                whole = tf.nest.map_structure(lambda one: empty((len(examples), *one.shape[1:]), one.dtype), part)
             for column, rows in zip(tf.nest.flatten(whole), tf.nest.flatten(part), strict=True):
                 column[start : start + len(rows)] = rows
         return replace(examples, features=whole)

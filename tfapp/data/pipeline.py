@@ -29,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfapp.data.examples import Data, Examples
+from tfapp.data.memory import tensor
 from tfapp.data.queue import ENDLESS, LENGTH, Queue
 from tfapp.data.threads import threads, untuned
 from tfapp.errors import Missing
@@ -202,11 +203,10 @@ class Batches:
         # Asked for first while a function is traced, they would become constants of it.
         with tf.init_scope(), tf.device("CPU:0"):
             weights = np.ones(len(examples), np.float32) if examples.weights is None else examples.weights
-            held = {"features": _tensors(examples.features), "labels": tf.constant(examples.labels)}
-            held["metrics"] = tf.constant(weights, tf.float32)
+            held = {"features": _tensors(examples.features), "labels": tensor(examples.labels)}
+            held["metrics"] = held["loss"] = tensor(weights.astype(np.float32, copy=False))
             if self.class_weights is not None:
-                weights = weights * self.class_weights[examples.labels]
-            held["loss"] = tf.constant(weights, tf.float32)
+                held["loss"] = tf.constant(weights * self.class_weights[examples.labels], tf.float32)
             held["beside"] = _tensors(self.beside or {})
         return held
 
@@ -329,5 +329,5 @@ def _unreadable(examples: Examples) -> list[str]:
 
 def _tensors(features: Any) -> Any:
     if isinstance(features, np.ndarray):
-        return tf.constant(features)
+        return tensor(features)
     return {key: _tensors(column) for key, column in features.items()}

@@ -158,11 +158,13 @@ def _group_numbers(examples: Examples, groups: np.ndarray | None) -> np.ndarray:
     _, same = np.unique(content(examples), return_inverse=True)
     if groups is None or len(same) == 0:
         return same
+    # An example ties its content to its group; whatever hangs together stays together.
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    if len(np.unique(same * (group.max() + 1) + group)) == same.max() + 1:
+        return group  # Equal contents are of one group already, as copies of a file are.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    # An example ties its content to its group; whatever hangs together stays together.
-    _, group = np.unique(np.asarray(groups), return_inverse=True)
     nodes = same.max() + 1 + group.max() + 1
     ties = coo_array((np.ones(len(same), np.int8), (same, same.max() + 1 + group)), shape=(nodes, nodes))
     _, component = connected_components(ties, directed=False)
