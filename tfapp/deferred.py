@@ -98,17 +98,23 @@ class _Types:
 
 
 @contextmanager
-def without_tables() -> Iterator[None]:
-    """A block in which TensorFlow and Keras are imported, and pandas and SciPy are not: 0.4 s and 100 MB of it.
+def sparingly() -> Iterator[None]:
+    """A block in which TensorFlow and Keras are imported, without what they have for few: 0.45 s and 116 MB of it.
 
-    Keras would have them for data frames, sparse matrices and warped images, and does, once somebody else has imported them.
+    Keras would have pandas and SciPy for data frames, sparse matrices and warped images, and has them once somebody else has
+    imported them; h5py for files of weights, and requests to send remarks to a server, are imported where that is done.
     """
-    absent = [name for name in ("pandas", "scipy") if name not in sys.modules]
+    absent, later = (
+        [one for one in names if one not in sys.modules] for names in (("pandas", "scipy"), ("h5py", "requests"))
+    )
     for name in absent:
         sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module.
+    for name in later:
+        sys.modules[name] = Deferred(name)
     try:
         yield
     finally:
+        _withdraw()
         for name in absent:
             del sys.modules[name]
     from tf_keras.src.engine import data_adapter

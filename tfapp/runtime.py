@@ -267,7 +267,7 @@ def import_tensorflow() -> Any:
     with tempfile.TemporaryFile() as kept, open(os.dup(2), "wb") as terminal:
         os.dup2(kept.fileno(), 2)
         try:
-            with deferred.uncollected(), deferred.without_tables():
+            with deferred.uncollected(), deferred.sparingly():
                 import tensorflow as tf
                 import tf_keras  # noqa: F401
 

@@ -138,7 +138,7 @@ def _hash(column: np.ndarray) -> np.ndarray:
 
 
 def _hash_numbers(column: np.ndarray) -> np.ndarray:
-    """The bits, mixed: what pandas' hash_array gives for numbers, without the 0.1 s and 100 MB that pandas takes to load."""
+    """The bits, mixed: what pandas' hash_array gives for numbers, without the 0.15 s and 100 MB that pandas takes to load."""
     mixed = column.view(f"u{column.dtype.itemsize}").astype(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed ^= mixed >> np.uint64(shift)
@@ -148,9 +148,10 @@ def _hash_numbers(column: np.ndarray) -> np.ndarray:
 
 
 def _hash_texts(column: np.ndarray) -> np.ndarray:
-    from pandas.util import hash_array
-
-    return hash_array(column)
+    """Of what each cell is in words, by which None counts as a text. It is the same in every process, as Python's own hash is not."""
+    texts = list(map(str, column))
+    hashes = {text: blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in set(texts)}
+    return np.frombuffer(b"".join(map(hashes.__getitem__, texts)), np.uint64)
 
 
 def _group_numbers(examples: Examples, groups: np.ndarray | None) -> np.ndarray:

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +25,9 @@ from tfapp.data.lines import Lines
 from tfapp.data.parts import named, share_out
 from tfapp.errors import Missing, Usage, guess, nearest
 from tfapp.settings import Split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Type = Literal["number", "boolean", "category", "ignored"]
 
@@ -459,13 +461,9 @@ def _different(column: pa.ChunkedArray, missing: Sequence[str] | None, most: int
 
 def _distinct(column: pa.ChunkedArray, missing: Sequence[str]) -> int:
     """How many different texts there are, by hashes of 64 bits, which take less room than they."""
-    from pandas.util import hash_array
-
-    hashes = [
-        hash_array(np.asarray(_cells(chunk, missing).drop_null().unique().to_pylist(), object))
-        for chunk in _portions(column)
-    ]
-    return len(np.unique(np.concatenate([np.empty(0, np.uint64), *hashes])))
+    texts = (_cells(chunk, missing).drop_null().unique().to_pylist() for chunk in _portions(column))
+    hashes = [np.fromiter(map(hash, some), np.int64, len(some)) for some in texts]
+    return len(np.unique(np.concatenate([np.empty(0, np.int64), *hashes])))
 
 
 def _numbers_rows(values: np.ndarray, name: str) -> bool:
