@@ -94,7 +94,20 @@ class _Types:
 
     def __getattr__(self, name: str) -> Any:
         # An empty tuple of types, for isinstance.
-        return getattr(sys.modules["pandas"], name) if "pandas" in sys.modules else ()
+        return getattr(sys.modules.get("pandas"), name, ())
+
+
+@contextmanager
+def hidden(*names: str) -> Iterator[None]:
+    """A block in which importing these fails, as if they were not installed; those that are loaded already stay."""
+    names = tuple(name for name in names if name not in sys.modules)
+    for name in names:
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module.
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 @contextmanager
@@ -104,25 +117,19 @@ def sparingly() -> Iterator[None]:
     Keras would have pandas and SciPy for data frames, sparse matrices and warped images, and has them once somebody else has
     imported them; h5py for files of weights, and requests to send remarks to a server, are imported where that is done.
     """
-    absent, later = (
-        [one for one in names if one not in sys.modules] for names in (("pandas", "scipy"), ("h5py", "requests"))
-    )
-    for name in absent:
-        sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module.
-    for name in later:
-        sys.modules[name] = Deferred(name)
+    there = set(sys.modules)
+    sys.modules.update({name: Deferred(name) for name in ("h5py", "requests") if name not in there})
     try:
-        yield
+        with hidden("pandas", "scipy"):
+            yield
     finally:
         _withdraw()
-        for name in absent:
-            del sys.modules[name]
     from tf_keras.src.engine import data_adapter
     from tf_keras.src.preprocessing import image
 
-    if "pandas" in absent:
+    if "pandas" not in there:
         data_adapter.pd = _Types()
-    if "scipy" in absent:
+    if "scipy" not in there:
         sparse = data_adapter._is_scipy_sparse
         data_adapter._is_scipy_sparse = lambda x: "scipy.sparse" in sys.modules and sparse(x)
         image.scipy, image.ndimage = Deferred("scipy"), Deferred("scipy.ndimage")
