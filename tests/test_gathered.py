@@ -23,7 +23,7 @@ SMALL = Examples(np.arange(50, dtype=np.float32), np.arange(50) % 3)
 def test_a_gathered_batch_is_the_queue_s(start: int) -> None:
     batches = Batches(SMALL, 8, 5, shuffle=True, class_weights=np.array([0.5, 1, 3], np.float32))
     queued = next(iter(batches.dataset(start)))
-    pairs = zip(tf.nest.flatten(batches.gathered(start)), tf.nest.flatten(queued), strict=True)
+    pairs = zip(tf.nest.flatten(batches.gathered(start, HERE)), tf.nest.flatten(queued), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
