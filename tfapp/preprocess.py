@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -95,12 +96,16 @@ class Preprocess:
             return replace(batches, transform=self)
         return replace(batches, examples=self.apply(batches.examples, max(1, min(1024, PORTION // max(1, row)))))
 
+    @cached_property
+    def _graph(self) -> Any:
+        """The same as a graph, for any number of rows: traced once for all parts of the data."""
+        return tf.function(self.__call__, input_signature=[self.raw])
+
     def apply(self, examples: Examples, batch_size: int = 1024) -> Examples:
         """The examples with their features preprocessed, in memory."""
-        step = tf.function(self.__call__, reduce_retracing=True)
         whole: Any = None
         for number, batch in enumerate(batches_of(examples.features, batch_size)):
-            part, start = tf.nest.map_structure(np.asarray, step(batch)), number * batch_size
+            part, start = tf.nest.map_structure(np.asarray, self._graph(batch)), number * batch_size
             if whole is None:
                 # Filled portion by portion: all portions beside the whole would be twice as much.
                 whole = tf.nest.map_structure(lambda one: empty((len(examples), *one.shape[1:]), one.dtype), part)
