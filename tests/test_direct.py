@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.test_train import SMALL, cluster_of
-from tfapp import direct
+from tfapp import direct, verify
 from tfapp.direct import PeerLost, Peers, connected
 
 
