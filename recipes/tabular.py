@@ -125,8 +125,8 @@ def _encode(config, raw, train):
     values = tf.where(missing, middle.astype("float32"), raw)
 
     if config.scale == "standardise":
-        scale = keras.layers.Normalization()
-        scale.adapt(filled, batch_size=8192)
+        mean, variance = ([measure(column, dtype="float64") for column in filled.T] for measure in (np.mean, np.var))
+        scale = keras.layers.Normalization(mean=mean, variance=variance)
     else:
         least, width = filled.min(axis=0), np.maximum(np.ptp(filled, axis=0), 1e-6)
         scale = keras.layers.Rescaling((1 / width).tolist(), (-least / width).tolist())

@@ -215,6 +215,14 @@ def test_a_trained_model_forgets_its_optimizer_and_is_saved_without_it(tmp_path:
 
 
 @pytest.mark.moderate
+def test_a_trained_job_holds_its_examples_only_as_they_were_read() -> None:
+    job = made()
+    left = jobs.without_batches(job)
+    assert left.train.examples is job.data.train and left.validation is None and left.data is job.data
+    assert (left.model, left.preprocess, left.plan) == (job.model, job.preprocess, job.plan)
+
+
+@pytest.mark.moderate
 def test_a_validated_plan_is_described_with_its_memory() -> None:
     found = validate.describe(made())
     assert found["batch"] == {"global": 16, "replicas": 1, "per_replica": 16, "inputs": "float32 [16, 6, 6, 1]"}

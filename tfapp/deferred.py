@@ -1,4 +1,4 @@
-"""Heavy imports of a recipe, put off until something of theirs is used.
+"""Heavy imports, put off until something of theirs is used: those of a recipe, and those that Keras makes just in case.
 
 A recipe writes `import tf_keras as keras` at its top like any Keras code, and yet `tfapp recipes` or a
 mistyped key answers at once, without the seconds that TensorFlow takes to load.
@@ -6,6 +6,7 @@ mistyped key answers at once, without the seconds that TensorFlow takes to load.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.machinery
 import sys
@@ -15,8 +16,8 @@ from types import ModuleType
 from typing import Any
 
 HEAVY = {"numpy", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"}
-OURS = {"tfapp.data", "tfapp.recompute"}
-LIGHT = {"tfapp.data", "tfapp.data.examples"}
+OURS = {"tfapp.data", "tfapp.evaluate", "tfapp.recompute"}
+LIGHT = {"tfapp.data", "tfapp.data.examples", "tfapp.evaluate"}
 
 
 class Deferred(ModuleType):
@@ -69,3 +70,66 @@ def _withdraw() -> None:
         # The import system has set it on its package, where the real one belongs.
         if parent and isinstance(vars(sys.modules[parent]).get(child), Deferred):
             delattr(sys.modules[parent], child)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """A block of imports, which make hundreds of thousands of objects that stay: garbage is not looked for among them.
+
+    Otherwise it would be, again and again while they come, for a quarter of the time that TensorFlow takes to load, and
+    whenever garbage is looked for later.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if before:
+            gc.enable()
+
+
+class _Types:
+    """Stands for pandas in Keras, which wants its types only to ask what it is given: nothing is, where nobody has imported it."""
+
+    def __getattr__(self, name: str) -> Any:
+        # An empty tuple of types, for isinstance.
+        return getattr(sys.modules.get("pandas"), name, ())
+
+
+@contextmanager
+def hidden(*names: str) -> Iterator[None]:
+    """A block in which importing these fails, as if they were not installed; those that are loaded already stay."""
+    names = tuple(name for name in names if name not in sys.modules)
+    for name in names:
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module.
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+@contextmanager
+def sparingly() -> Iterator[None]:
+    """A block in which TensorFlow and Keras are imported, without what they have for few: 0.45 s and 116 MB of it.
+
+    Keras would have pandas and SciPy for data frames, sparse matrices and warped images, and has them once somebody else has
+    imported them; h5py for files of weights, and requests to send remarks to a server, are imported where that is done.
+    """
+    there = set(sys.modules)
+    sys.modules.update({name: Deferred(name) for name in ("h5py", "requests") if name not in there})
+    try:
+        with hidden("pandas", "scipy"):
+            yield
+    finally:
+        _withdraw()
+    from tf_keras.src.engine import data_adapter
+    from tf_keras.src.preprocessing import image
+
+    if "pandas" not in there:
+        data_adapter.pd = _Types()
+    if "scipy" not in there:
+        sparse = data_adapter._is_scipy_sparse
+        data_adapter._is_scipy_sparse = lambda x: "scipy.sparse" in sys.modules and sparse(x)
+        image.scipy, image.ndimage = Deferred("scipy"), Deferred("scipy.ndimage")

@@ -6,6 +6,7 @@ Light to import; only `devices` imports TensorFlow.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import platform
@@ -147,7 +148,8 @@ def memory() -> tuple[int, int]:
 
 
 def give_back_memory() -> None:
-    """Hand to the system what the process has freed, as after reading data; the C library would keep it for later."""
+    """Hand to the system what the process no longer needs, as after reading data; the C library would keep it for later."""
+    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)

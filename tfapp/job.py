@@ -174,11 +174,19 @@ def forget_training(model: keras.Model) -> keras.Model:
     )
     for bound in own:
         model.__dict__.pop(bound, None)
+    # They hold the graphs of the steps, and what these have of the examples.
+    model.train_function = model.test_function = model.train_tf_function = None
     recompute.forget(model)
     model.optimizer = model.compiled_loss = model.compiled_metrics = None
     model._delete_tracking("optimizer")  # Keras keeps it for saving even where the attribute is None.
     model._is_compiled = False
     return model
+
+
+def without_batches(job: Job) -> Job:
+    """A trained job, whose preprocessed examples are let go: what comes after takes them as they were read, smaller."""
+    train = Batches(job.data.train, job.train.batch_size)
+    return replace(job, train=train, validation=None, bind=(), callbacks=(), unwrap=())
 
 
 def on_one_device(model: keras.Model) -> keras.Model:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,9 @@ from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed
 from tfapp.recipe import gist
 from tfapp.settings import Settings
+
+# Bytes of inputs that are made at once, beside those that are kept: a thousand photographs would be more than all else.
+PORTION = 2**22
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,23 @@ class Preprocess:
             return batches
         if batches.augment is not None or batches.examples.load is not None:
             return replace(batches, transform=self)
-        rows = sum(
-            np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output)
+        row = int(
+            sum(np.prod(out.shape[1:], dtype=np.int64) * out.dtype.size for out in tf.nest.flatten(self.model.output))
         )
-        if rows * len(batches.examples) > environment.free_memory() // 4:
+        if row * len(batches.examples) > environment.free_memory() // 4:
             return replace(batches, transform=self)
-        return replace(batches, examples=self.apply(batches.examples))
+        return replace(batches, examples=self.apply(batches.examples, max(1, min(1024, PORTION // max(1, row)))))
+
+    @cached_property
+    def _graph(self) -> Any:
+        """The same as a graph, for any number of rows: traced once for all parts of the data."""
+        return tf.function(self.__call__, input_signature=[self.raw])
 
     def apply(self, examples: Examples, batch_size: int = 1024) -> Examples:
         """The examples with their features preprocessed, in memory."""
-        step = tf.function(self.__call__, reduce_retracing=True)
         whole: Any = None
         for number, batch in enumerate(batches_of(examples.features, batch_size)):
-            part, start = tf.nest.map_structure(np.asarray, step(batch)), number * batch_size
+            part, start = tf.nest.map_structure(np.asarray, self._graph(batch)), number * batch_size
             if whole is None:
                 # Filled portion by portion: all portions beside the whole would be twice as much.
                 whole = tf.nest.map_structure(

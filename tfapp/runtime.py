@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tfapp import watch
+from tfapp import deferred, watch
 from tfapp.errors import Missing, PeersLost, Refused
 from tfapp.launch import cluster as clusters
 from tfapp.launch import signs
@@ -306,7 +306,9 @@ def import_tensorflow() -> Any:
     with tempfile.TemporaryFile() as kept, open(os.dup(2), "wb") as terminal:
         os.dup2(kept.fileno(), 2)
         try:
-            import tensorflow as tf
+            with deferred.uncollected(), deferred.sparingly():
+                import tensorflow as tf
+                import tf_keras  # noqa: F401
 
             # The first device query is when the driver libraries speak.
             tf.config.list_physical_devices()

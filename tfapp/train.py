@@ -78,6 +78,7 @@ def train(
         with readable(data):
             trained = fit(job, run, say, watch, profile)
             identical.check(trained.model, machine, run.log(machine))
+            job = jobs.without_batches(job)
             environment.give_back_memory()
             report = finish(run, recipe, job, trained) if machine.chief else {}
         machine.wait_for_all()

@@ -49,3 +49,10 @@ def test_weights_that_cannot_be_had_are_named_and_another_error_is_none_of_this(
     with pytest.raises(ZeroDivisionError):
         downloads.application_weights(lambda: 1 / 0, "Net")
     assert downloads.application_weights(lambda: 3, "Net") == 3
+
+
+def test_scikit_learn_s_digits_are_read_as_it_reads_them() -> None:
+    from sklearn.datasets import load_digits
+
+    rows, wanted = downloads.of_scikit_learn("digits.csv.gz"), load_digits()
+    assert np.array_equal(rows[:, :-1], wanted.data) and np.array_equal(rows[:, -1], wanted.target)

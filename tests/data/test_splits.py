@@ -196,3 +196,22 @@ def test_a_stratified_draw_is_scikit_learn_s_and_leaves_its_generator_alike(clas
     _, wanted = train_test_split(np.arange(len(strata)), test_size=count, random_state=theirs, stratify=strata)
     assert np.array_equal(splits._stratified(strata, count, ours), wanted)
     assert ours.randint(2**31) == theirs.randint(2**31)
+
+
+@given(st.integers(2, 200), st.integers(0, 2**31), st.floats(0, 0.999))
+def test_a_draw_without_classes_is_scikit_learn_s(size, seed, share):
+    from sklearn.model_selection import train_test_split
+
+    pool, count = np.arange(3, 3 + size), 1 + int(share * (size - 1))
+    ours, theirs = (np.random.RandomState(seed) for _ in range(2))
+    drawn = splits._pick(pool, count, None, ours, False)
+    assert np.array_equal(drawn, train_test_split(pool, test_size=count, random_state=theirs)[1])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float32", "float64"])
+def test_numbers_are_hashed_as_pandas_hashes_them(dtype):
+    from pandas.util import hash_array
+
+    column = np.array([0, 1, 0.5, 2, 100, 0], dtype)
+    assert np.array_equal(splits._hash(column), hash_array(column))
+    assert column.tolist() == np.array([0, 1, 0.5, 2, 100, 0], dtype).tolist()

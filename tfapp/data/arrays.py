@@ -163,8 +163,6 @@ def _examples(
     features: Features, labels: np.ndarray, task: Task, classes: Sequence[str] | None, part: str
 ) -> tuple[Examples, tuple[Dropped, ...], tuple[str, ...]]:
     """Examples named «part:index», or by their index, without those whose label is missing, what was dropped, and the classes."""
-    import pandas as pd
-
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -181,9 +179,7 @@ def _examples(
         good = np.isfinite(labels)
         reason = "the target is not a finite number"
     else:
-        good = ~pd.isna(labels)
-        if labels.dtype.kind == "f":
-            good &= np.isfinite(labels)
+        good = _there(labels)
         reason = "the label is missing"
     names = Lines.of(part, np.arange(len(labels)))
     dropped = [Dropped(name, reason) for name in names[~good]]
@@ -200,6 +196,15 @@ def _examples(
     whole = Examples(features, np.zeros(len(names)), names)
     examples = whole if len(kept) == len(names) else whole.take(kept)
     return Examples(examples.features, labels, examples.names), tuple(dropped), found
+
+
+def _there(labels: np.ndarray) -> np.ndarray:
+    """Which labels are not missing: bool [n]."""
+    if labels.dtype == object:
+        import pandas as pd  # It knows all that stands for nothing: None, NaN, NaT, its own NA.
+
+        return ~pd.isna(labels)
+    return np.isfinite(labels) if labels.dtype.kind in "fcmM" else np.ones(len(labels), bool)
 
 
 def _reader(features: Features, kind: Kind, pixel_max: float) -> dict[str, Any]:

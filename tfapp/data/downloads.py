@@ -1,8 +1,10 @@
-"""The data sets that Keras downloads and caches, with an error that helps where there is no network."""
+"""The data sets that Keras downloads and caches, with an error that helps where there is no network, and those in scikit-learn."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +42,13 @@ def keras_dataset(name: Literal["mnist", "fashion_mnist", "cifar10"]) -> tuple[P
             f"with a network, fetch {origin}{files} and put it here as ~/.keras/datasets/{cached}\n"
             f"or give a folder of IDX files: tfapp train {name} config.folder=FOLDER"
         ) from error
+
+
+def of_scikit_learn(file: str) -> np.ndarray:
+    """A file of numbers in the folder of scikit-learn's data sets, float64 [rows, columns]; its import would take 0.6 s and 180 MB."""
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.origin is not None  # tfapp requires it.
+    return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / file, delimiter=",")
 
 
 def application_weights(build: Callable[[], Any], name: str) -> Any:

@@ -205,10 +205,10 @@ class Batches:
         with tf.init_scope(), tf.device("CPU:0"):
             weights = np.ones(len(examples), np.float32) if examples.weights is None else examples.weights
             held = {"features": _tensors(_others(examples.features)), "labels": memory.tensor(examples.labels)}
-            held["metrics"] = memory.tensor(weights.astype(np.float32))
+            held["metrics"] = held["loss"] = memory.tensor(weights.astype(np.float32))
             if self.class_weights is not None:
                 weights = weights * self.class_weights[examples.labels]
-            held["loss"] = memory.tensor(weights.astype(np.float32))
+                held["loss"] = memory.tensor(weights.astype(np.float32))
             held["beside"] = _tensors(self.beside or {})
             held["blocks"] = {
                 dtype: memory.tensor(_block([examples.features[name] for name in names]))  # type: ignore[index]

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +25,9 @@ from tfapp.data.lines import Lines
 from tfapp.data.parts import named, share_out
 from tfapp.errors import Missing, Usage, guess, nearest
 from tfapp.settings import Split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Type = Literal["number", "boolean", "category", "ignored"]
 _Read = tuple[np.ndarray, int]
@@ -493,13 +495,11 @@ def _some(column: pa.ChunkedArray, missing: Sequence[str] | None, most: int) -> 
 
 def _all_different(column: pa.ChunkedArray, missing: Sequence[str]) -> bool:
     """Whether nearly no text comes twice, by hashes of 64 bits, which take less room than texts."""
-    from pandas.util import hash_array
-
-    present, hashes = 0, [np.empty(0, np.uint64)]
+    present, hashes = 0, [np.empty(0, np.int64)]
     for chunk in _portions(column):
         cells = _cells(chunk, missing).drop_null()
         present += len(cells)
-        hashes.append(hash_array(np.asarray(cells.unique().to_pylist(), object)))
+        hashes.append(np.fromiter(map(hash, some := cells.unique().to_pylist()), np.int64, len(some)))
     return present >= FEW and len(np.unique(np.concatenate(hashes))) > 0.9 * present
 
 
@@ -551,6 +551,8 @@ def _class_names(target: pa.ChunkedArray, missing: Sequence[str]) -> tuple[list[
     values, unreadable = _numbers(target, missing)
     if unreadable.any() or not _whole(values[np.isfinite(values)]):
         return _coded(target, missing)
+    import pandas as pd  # It is there: Arrow imports it.
+
     codes, names = pd.factorize(values, sort=True, use_na_sentinel=False)
     return ["" if np.isnan(value) else str(int(value)) for value in names], codes
 

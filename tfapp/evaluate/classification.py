@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse, stats
-from sklearn import metrics
 
+from tfapp.deferred import hidden
 from tfapp.errors import Failed, Missing
 from tfapp.evaluate.bootstrap import Score, absent, affordable, resamples, score
+
+with hidden("pandas"):  # scikit-learn would import it, and do nothing with it: 0.2 s, 75 MB.
+    from sklearn import metrics
 
 CURVE_POINTS = 200
 MOST_CURVES = 20

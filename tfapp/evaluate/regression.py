@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from sklearn import metrics
 
+from tfapp.deferred import hidden
 from tfapp.errors import Failed, Missing
 from tfapp.evaluate.bootstrap import Score, absent, affordable, means, score
+
+with hidden("pandas"):  # scikit-learn would import it, and do nothing with it: 0.2 s, 75 MB.
+    from sklearn import metrics
 
 MOST_POINTS = 2000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

@@ -10,12 +10,13 @@ import numpy as np
 
 from tfapp.audit import signals as told
 from tfapp.data.examples import Data, Examples, Features
-from tfapp.evaluate import calibration, classification
-from tfapp.evaluate.compare import in_words
-from tfapp.evaluate.compare import paired as compared
+from tfapp.deferred import deferred
 from tfapp.outputs import predict
 from tfapp.report.mistakes import worst_of
 from tfapp.tasks import column
+
+with deferred():  # What measures is not waited for before training.
+    from tfapp.evaluate import calibration, classification, compare
 
 ANSWER = "a logit a class"
 LAST = "keras.layers.Dense(data.outputs)"
@@ -58,7 +59,7 @@ def judged(labels: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> d
 
 def change(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
     """The difference in accuracy, and what McNemar's test says of it."""
-    found = compared(labels, parent, answers)
+    found = compare.paired(labels, parent, answers)
     return {**found["accuracy"]["difference"], "p_value": found["p_value"]}
 
 
@@ -111,6 +112,6 @@ def rows(
 
 
 def paired(names: Sequence[str], a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    found = compared(a["labels"], a["outputs"], b["outputs"])
-    words = f"{in_words(names, 'accuracy', found['accuracy'])}, McNemar p = {found['p_value']:.3g}"
+    found = compare.paired(a["labels"], a["outputs"], b["outputs"])
+    words = f"{compare.in_words(names, 'accuracy', found['accuracy'])}, McNemar p = {found['p_value']:.3g}"
     return {"runs": list(names), **found, "words": words}

@@ -11,9 +11,11 @@ import numpy as np
 from tfapp.audit import signals as told
 from tfapp.data import tokens
 from tfapp.data.examples import Data, Examples
-from tfapp.evaluate import language
-from tfapp.evaluate.compare import in_words, paired_losses
+from tfapp.deferred import deferred
 from tfapp.predict import Continuation
+
+with deferred():  # What measures is not waited for before training.
+    from tfapp.evaluate import compare, language
 
 ANSWER = "a logit a token of the vocabulary at each position"
 LAST = "keras.layers.Dense(data.outputs) over the positions"
@@ -56,7 +58,7 @@ def judged(labels: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> d
 def change(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
     """The difference in the loss of a token, paired by window."""
     losses = (given[..., 0].mean(axis=1) for given in (parent, answers))
-    return paired_losses(*losses)["log_loss"]["difference"]
+    return compare.paired_losses(*losses)["log_loss"]["difference"]
 
 
 def lost(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> float:
@@ -106,8 +108,8 @@ def rows(
 
 
 def paired(names: Sequence[str], a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    found = paired_losses(a["losses"].mean(axis=1), b["losses"].mean(axis=1))
-    return {"runs": list(names), **found, "words": in_words(names, "loss a token", found["log_loss"])}
+    found = compare.paired_losses(a["losses"].mean(axis=1), b["losses"].mean(axis=1))
+    return {"runs": list(names), **found, "words": compare.in_words(names, "loss a token", found["log_loss"])}
 
 
 def _is_bytes(classes: Sequence[str]) -> bool:

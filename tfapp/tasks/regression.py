@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from tfapp.data.examples import Data, Examples, Features
-from tfapp.evaluate import regression
-from tfapp.evaluate.compare import in_words, paired_errors
+from tfapp.deferred import deferred
 from tfapp.outputs import predict
 from tfapp.report.mistakes import worst_of
 from tfapp.tasks import column
+
+with deferred():  # What measures is not waited for before training.
+    from tfapp.evaluate import compare, regression
 
 ANSWER = "one value"
 LAST = "keras.layers.Dense(data.outputs)"
@@ -52,7 +54,7 @@ def judged(labels: np.ndarray, answers: np.ndarray, classes: Sequence[str]) -> d
 
 def change(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
     """The difference in mean absolute error."""
-    return paired_errors(labels, parent, answers)["mae"]["difference"]
+    return compare.paired_errors(labels, parent, answers)["mae"]["difference"]
 
 
 def lost(labels: np.ndarray, parent: np.ndarray, answers: np.ndarray) -> float:
@@ -101,5 +103,5 @@ def rows(
 
 
 def paired(names: Sequence[str], a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    found = paired_errors(a["labels"], a["outputs"], b["outputs"])
-    return {"runs": list(names), **found, "words": in_words(names, "mean absolute error", found["mae"])}
+    found = compare.paired_errors(a["labels"], a["outputs"], b["outputs"])
+    return {"runs": list(names), **found, "words": compare.in_words(names, "mean absolute error", found["mae"])}
