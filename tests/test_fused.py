@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import fused
+from tfapp.optimizers import clip_whole_gradients
 
 KINDS = {
     "adam": lambda: keras.optimizers.Adam(0.01),
@@ -27,7 +28,7 @@ KINDS = {
 }
 
 
-def stepped(optimizer: keras.optimizers.Optimizer, one_kernel: bool) -> list[np.ndarray]:
+def stepped(optimizer: keras.optimizers.Optimizer, one_kernel: bool, jit: bool = False) -> list[np.ndarray]:
     """Weights and the optimizer's variables after five steps of a model with an embedding, some tokens twice in a batch."""
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
@@ -35,19 +36,21 @@ def stepped(optimizer: keras.optimizers.Optimizer, one_kernel: bool) -> list[np.
     )
     ids = np.random.default_rng(0).integers(0, 8, (20, 4))
     model.build((None, 4))
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=jit)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     optimizer.build(model.trainable_variables)
     if one_kernel:
         fused.install(model)
+    clip_whole_gradients(model)
     model.fit(ids, ids[:, 0] % 2, batch_size=4, epochs=1, shuffle=False, verbose=0)
     return [*model.get_weights(), *(variable.numpy() for variable in optimizer.variables)]
 
 
 @pytest.mark.moderate
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_and_slots_are_those_of_keras(kind: str) -> None:
-    ours, theirs = stepped(KINDS[kind](), True), stepped(KINDS[kind](), False)
+@pytest.mark.parametrize("jit", [False, True], ids=["plain", "XLA"])
+def test_weights_and_slots_are_those_of_keras(kind: str, jit: bool) -> None:
+    ours, theirs = stepped(KINDS[kind](), True, jit), stepped(KINDS[kind](), False)
     assert all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
 
 
@@ -70,5 +73,18 @@ def test_half_precision_s_inner_optimizer_is_fused() -> None:
 
 
 def test_rows_without_a_gradient_move_as_well() -> None:
-    dense = fused._dense([tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([3, 2]))])[0]
+    dense = fused._summed([tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([3, 2]))], by_rows=True)[
+        0
+    ]
     assert dense.numpy().tolist() == [[0, 0], [2, 2], [0, 0]]
+
+
+def test_under_xla_the_sum_of_a_row_stands_in_one_of_its_places() -> None:
+    values, indices = tf.constant([[1.0], [2.0], [4.0], [8.0]]), tf.constant([5, 0, 5, 5])
+
+    @tf.function(jit_compile=True)
+    def summed():
+        return fused._summed([tf.IndexedSlices(values, indices, tf.constant([7, 1]))], by_rows=True)[0].values
+
+    found = summed().numpy()[:, 0]
+    assert found[1] == 2 and sorted(found[[0, 2, 3]]) == [0, 0, 13]

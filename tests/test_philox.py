@@ -56,10 +56,3 @@ def test_a_dropout_drops_with_xla_what_it_drops_without(shape: tuple[int, ...]) 
         ones = tf.ones(shape)
         plain, compiled = (tf.function(dropped, jit_compile=jit)(ones, first) for jit in (False, True))
         assert all(np.array_equal(a, b) for a, b in zip(plain, compiled, strict=True))
-
-
-def test_it_is_for_what_xla_compiles_alone() -> None:
-    found = []
-    tf.function(lambda: found.append(philox.pays()) or tf.constant(0))()
-    tf.function(lambda: found.append(philox.pays()) or tf.constant(0), jit_compile=True)()
-    assert [philox.pays(), *found] == [False, False, True]
