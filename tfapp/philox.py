@@ -26,13 +26,13 @@ def at_least(bound: int, key: int, first: Any, high: Any, blocks: Any) -> tf.Ten
       blocks: how many, of eight numbers each, int64 scalar.
     """
     low = tf.cast(first + tf.range(blocks), tf.uint64)
-    numbers = (tf.constant(number, tf.uint64) for number in (bound + 2**15, key))
+    limit, keys = tf.constant(bound + 2**15, tf.uint64), tf.constant(key, tf.uint64)
 
     def apart(compute: Callable[[], tf.Tensor], shape: Any, dtype: Any) -> tf.Tensor:
         # XLA would repeat the arithmetic wherever one of the eight is looked at, but not out of a branch. It is always taken.
         return tf.cond(high >= 0, compute, lambda: tf.zeros(shape, dtype))
 
-    eights = apart(lambda: _eights(*numbers, low, tf.cast(high, tf.uint64)), [blocks], tf.uint64)
+    eights = apart(lambda: _eights(limit, keys, low, tf.cast(high, tf.uint64)), [blocks], tf.uint64)
     return apart(lambda: tf.reshape(tf.bitcast(eights, tf.uint8), [-1]) != 0, [blocks * 8], tf.bool)
 
 
