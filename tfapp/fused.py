@@ -4,10 +4,13 @@ Keras composes Adam's of a dozen operations a weight, each a pass over memory, a
 embedding. TensorFlow has kernels (ApplyAdam, ApplyKerasMomentum) of the same formulas and the same slots: the weights, and
 what a checkpoint holds, are those of Keras's optimizer to rounding. An embedding's gradient is summed into a dense one, since
 both move every row at every step, those without a gradient too. SGD without momentum does not, and is one operation already.
+
+A large embedding on one CPU takes Adam's step in a program of XLA's, without a dense gradient to be filled with 0 and read again.
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -15,11 +18,13 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp.runtime import xla_on_cpu
+from tfapp.runtime import in_xla, on_cpus
 
 # Their subclasses may compute something else.
 ADAMS = (keras.optimizers.Adam, keras.optimizers.AdamW)
 SGD = keras.optimizers.SGD
+# Numbers in a table for whose step alone a program of XLA is made, which takes a tenth of a second.
+LARGE = 2**20
 
 
 def install(model: keras.Model) -> None:
@@ -45,7 +50,9 @@ def install(model: keras.Model) -> None:
             variable.assign_sub(variable * decay)
         number = self._index_dict[self._var_key(variable)]
         if isinstance(gradient, tf.IndexedSlices):
-            _adam(variable, self._momentums[number], self._velocities[number], gradient, **numbers)
+            # A few passes over memory of vectors as wide as the processor's; TensorFlow's kernel is compiled for older ones.
+            compiled = tf.function(_adam, jit_compile=True, autograph=False)
+            compiled(variable, self._momentums[number], self._velocities[number], gradient, **numbers)
         elif type(self) in ADAMS:
             slots = {"m": self._momentums[number].handle, "v": self._velocities[number].handle}
             tf.raw_ops.ResourceApplyAdam(var=variable.handle, grad=gradient, **slots, **numbers)
@@ -97,20 +104,22 @@ def _of_adam(optimizer: Any, rate: Any) -> dict[str, Any]:
 
 
 def _summed(gradients: Any, by_rows: bool) -> list[Any]:
-    """The gradients with all that belongs to a row in one place: dense, or by rows where that is asked for and pays.
-
-    XLA on a CPU makes a loop over memory of each table's update, and for a dense gradient one more to fill it with 0, so
-    that a large table takes most of the time of a small model.
-    """
+    """The gradients with all that belongs to a row in one place: dense, or by rows where that is asked for and pays."""
 
     def summed(gradient: Any) -> Any:
         if not isinstance(gradient, tf.IndexedSlices):
             return gradient
-        used, table = gradient.indices.shape[0], tf.get_static_value(gradient.dense_shape)
-        few = used is not None and table is not None and used < table[0]
-        return _by_rows(gradient) if by_rows and few and xla_on_cpu() else tf.convert_to_tensor(gradient)
+        return _by_rows(gradient) if by_rows and _pays(gradient) else tf.convert_to_tensor(gradient)
 
     return [summed(one) for one in gradients]
+
+
+def _pays(gradient: tf.IndexedSlices) -> bool:
+    """Whether a table takes its step sooner by `_adam`: on one CPU, where most of it has no gradient and XLA is at work or worth it."""
+    used, table = gradient.indices.shape[0], tf.get_static_value(gradient.dense_shape)
+    if used is None or table is None or used >= table[0] or not on_cpus() or tf.distribute.has_strategy():
+        return False
+    return in_xla() or math.prod(table) >= LARGE
 
 
 def _by_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:

@@ -19,7 +19,7 @@ import tf_keras as keras
 
 from tfapp import philox
 from tfapp.mesh.exchange import parts
-from tfapp.runtime import xla_on_cpu
+from tfapp.runtime import in_xla, on_cpus
 
 # Which row of the global batch is the first that layers are being called on; None: the replica's own first one.
 _FIRST: ContextVar[Any] = ContextVar("first", default=None)
@@ -146,7 +146,7 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
         dropped = min(round(rate * 2**16), 2**16 - 1)
         # 16 bits decide: half the drawing of a float each, which is most of what a dropout of attention takes.
         bound = dropped - 2**15
-        if xla_on_cpu():
+        if in_xla() and on_cpus():
             width, first, step = self._blocks(shape, 8)
             large = philox.at_least(bound, self._next_key(), first, step, tf.cast(shape[0], tf.int64) * width)
         else:
