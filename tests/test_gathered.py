@@ -19,18 +19,21 @@ SMALL = Examples(np.arange(50, dtype=np.float32), np.arange(50) % 3)
 
 
 @pytest.mark.moderate
-@pytest.mark.parametrize("start", [0, 3, 17])
-def test_a_gathered_batch_is_the_queue_s(start: int) -> None:
+@pytest.mark.parametrize(("start", "worker", "workers"), [(0, 0, 1), (3, 0, 1), (17, 0, 1), (6, 1, 3), (13, 2, 3)])
+def test_a_gathered_batch_is_the_queue_s(start: int, worker: int, workers: int) -> None:
     batches = Batches(SMALL, 8, 5, shuffle=True, class_weights=np.array([0.5, 1, 3], np.float32))
-    queued = next(iter(batches.dataset(start)))
-    pairs = zip(tf.nest.flatten(batches.gathered(start)), tf.nest.flatten(queued), strict=True)
+    queued = next(iter(batches.dataset(start, 1, worker, workers)))
+    inside = batches.gathered(start, Machine(HERE.strategy, workers, worker, workers))
+    pairs = zip(tf.nest.flatten(inside), tf.nest.flatten(queued), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
 def test_only_small_batches_of_what_is_in_memory_are_gathered_in_the_step(monkeypatch) -> None:
     batches = Batches(SMALL, 8)
     assert gathered.chosen(batches, HERE) and not gathered.chosen(batches, HERE, "queue")
+    assert gathered.chosen(batches, Machine(HERE.strategy, 2, 1, 2))
     assert not gathered.chosen(batches, Machine(HERE.strategy, 2))
+    assert not gathered.chosen(batches, Machine(HERE.strategy, 4, 1, 2))
     assert not gathered.chosen(Batches(SMALL, 8, augment=lambda features, seed: features), HERE, "step")
     assert not gathered.chosen(Batches(SMALL, 8, transform=lambda features: features), HERE, "step")
     monkeypatch.setattr(gathered, "MOST_BYTES", 10)

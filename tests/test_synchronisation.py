@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfapp import synchronisation
 from tfapp.synchronisation import Loss
@@ -44,6 +46,33 @@ def test_lost_is_a_collective_s_time_without_computation_and_each_moment_counts_
     )
     found = synchronisation.of([host, plane("Task Environment")])
     assert found == Loss(seconds=0.020, collective=0.008, lost=0.006, collectives=3)
+
+
+def test_a_thread_that_sums_by_itself_computes_nothing_meanwhile() -> None:
+    host = plane(
+        "/host:CPU",
+        python=[("train", 0, 20)],
+        tf_Compute=[
+            ("ExecutorState::Process", 0, 18),
+            ("while/body/DirectAllReduce:PyFunc", 2, 6),
+            ("while/body/DirectAllReduce_1:PyFunc", 8, 9),
+            ("generator:PyFunc", 10, 17),
+        ],
+        another=[("ExecutorState::Process", 1, 3), ("ExecutorState::Process", 5, 7)],
+    )
+    assert synchronisation.of([host]) == Loss(seconds=0.020, collective=0.005, lost=0.003, collectives=2)
+
+
+@given(*[st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=12)] * 2)
+def test_what_is_left_of_a_time_is_what_the_other_does_not_hold(one, other) -> None:
+    def spans(drawn) -> synchronisation.Spans:
+        return synchronisation._union((start, start + length) for start, length in drawn)
+
+    def moments(spans) -> set[int]:
+        return {moment for start, end in spans for moment in range(start, end)}
+
+    left = synchronisation._without(spans(one), spans(other))
+    assert moments(left) == moments(spans(one)) - moments(spans(other)) and left == sorted(left)
 
 
 def test_on_a_gpu_the_kernels_are_what_counts() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import tensorflow as tf
 import tf_keras as keras
 
-from tfapp import fused
+from tfapp import fused, late_metrics
 from tfapp.data.pipeline import Batches
 from tfapp.data.queue import ENDLESS, Queue
 from tfapp.job import Job
@@ -27,8 +27,8 @@ MOST_BYTES = 2**20
 def install(job: Job, callbacks: Sequence[Any], start: int, queue: Queue) -> tuple[Any, Any]:
     """What to give to the compiled model's `fit` as (training data, validation data), from step `start` on.
 
-    On one CPU device, with small batches of what is in memory, the model's functions for it are ones that gather; what
-    `fit` is given then only counts. Otherwise it is the dataset, that of training through `queue`, and the function Keras's own.
+    On one CPU device a worker, with small batches of what is in memory, the model's functions for it are ones that gather;
+    what `fit` is given then only counts. Otherwise it is the dataset, that of training through `queue`, and the function Keras's own.
     """
     model, machine, wanted = job.model, job.machine, job.plan.fit.gather
 
@@ -44,16 +44,21 @@ def install(job: Job, callbacks: Sequence[Any], start: int, queue: Queue) -> tup
 
         def make(self: Any, force: bool = False) -> Any:
             if getattr(self, name) is None or force:
-                setattr(self, name, _function(self, batches, kind, start))
+                steps = _function(self, batches, kind, machine, start)
+                setattr(self, name, steps if machine.workers == 1 else late_metrics.after(self, steps))
             return getattr(self, name)
 
         setattr(model, f"make_{name}", MethodType(make, model))
-        return tf.data.Dataset.range(ENDLESS)
+        counting = tf.data.Dataset.range(ENDLESS)
+        # As it is, Keras would have TensorFlow share out its rows, of which it has none.
+        return (
+            counting if machine.workers == 1 else machine.strategy.distribute_datasets_from_function(lambda _: counting)
+        )
 
     return given(job.train, "train", start, queue), given(job.validation, "test")
 
 
-def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> Any:
+def _function(model: keras.Model, batches: Batches, kind: str, machine: Machine, start: int) -> Any:
     """As Keras makes it, and of the same name: as many steps as _steps_per_execution says, the outputs of the last."""
     step, counter = getattr(model, f"{kind}_step"), getattr(model, f"_{kind}_counter")
 
@@ -69,7 +74,7 @@ def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> An
         # Keras sets the counter to 0 when a fit, or an evaluation, begins.
         first = start + tf.cast(counter, tf.int64)
         for number in tf.range(model._steps_per_execution):
-            batch = batches.gathered(first + tf.cast(number, tf.int64))
+            batch = batches.gathered(first + tf.cast(number, tf.int64), machine)
             outputs = model.distribute_strategy.run(one, args=(batch,))
         return outputs  # noqa: F821 (there is at least one step)
 
@@ -79,9 +84,10 @@ def _function(model: keras.Model, batches: Batches, kind: str, start: int) -> An
 
 def chosen(batches: Batches, machine: Machine, wanted: str = "auto") -> bool:
     """Whether a step gathers its own batch: where it can, and is asked to or gains by it."""
-    elsewhere = machine.devices > 1 or not on_cpus()
+    elsewhere = machine.devices > machine.workers or not on_cpus()
     size = None if wanted == "queue" or elsewhere else batches.bytes_held
-    return size is not None and (wanted == "step" or size * batches.batch_size <= MOST_BYTES * len(batches.examples))
+    rows = batches.batch_size / machine.workers
+    return size is not None and (wanted == "step" or size * rows <= MOST_BYTES * len(batches.examples))
 
 
 def pace(fit: Fit) -> int | Literal["auto"]:

@@ -34,14 +34,18 @@ def _maker(kind: str) -> Callable[..., Any]:
     def make(self: keras.Model, force: bool = False) -> Any:
         made = f"{kind}_function"
         if getattr(self, made) is None or force:
-            steps = getattr(type(self), f"make_{kind}_function")(self, force)
-            results = tf.function(self.get_metrics_result)
-
-            def run(iterator: Any) -> dict[str, Any]:
-                steps(iterator)
-                return results()
-
-            setattr(self, made, run)
+            setattr(self, made, after(self, getattr(type(self), f"make_{kind}_function")(self, force)))
         return getattr(self, made)
 
     return make
+
+
+def after(model: keras.Model, steps: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+    """What runs a model's steps, and then returns what its metrics are over all replicas."""
+    results = tf.function(model.get_metrics_result)
+
+    def run(iterator: Any) -> dict[str, Any]:
+        steps(iterator)
+        return results()
+
+    return run

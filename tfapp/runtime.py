@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,9 +135,10 @@ class Runtime(Settings):
         description="model and hybrid parallel: data × model devices of this machine (without GPUs, parts of the CPU)",
     )
     tpu: str = Field("local", description="name or address of the TPU, for strategy=tpu")
-    communication: Literal["auto", "ring", "nccl"] = Field(
+    communication: Literal["auto", "direct", "ring", "nccl"] = Field(
         "auto",
-        description="how several workers sum their gradients; auto: NCCL between GPUs, TensorFlow's ring over gRPC between CPUs",
+        description="how several workers sum their gradients; direct: each with each, over TCP; ring: TensorFlow's, over gRPC; "
+        "auto: NCCL between GPUs; between CPUs direct, or ring where only the given ports can be reached",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="mixed precision: 16-bit arithmetic, float32 weights and softmax"
@@ -185,7 +186,8 @@ class Runtime(Settings):
         before = keras.mixed_precision.global_policy()
         keras.mixed_precision.set_global_policy(POLICIES[self.precision])
         try:
-            yield machine
+            with self._connections(machine, cluster):
+                yield machine
         except Exception as error:
             if (machine.workers > 1 or machine.coordinator) and _lost(error):
                 who = "the chief" if machine.coordinator else f"worker {machine.worker} of {machine.workers}"
@@ -196,6 +198,39 @@ class Runtime(Settings):
             raise
         finally:
             keras.mixed_precision.set_global_policy(before)
+
+    @contextmanager
+    def _connections(self, machine: Machine, cluster: Cluster | None) -> Iterator[None]:
+        """A block in which workers that compute on CPUs sum directly, where they are to and can.
+
+        Raises:
+          Missing: they are to, and cannot.
+        """
+        if machine.workers == 1 or self.communication not in ("auto", "direct"):
+            yield
+            return
+        from tfapp import direct
+
+        assert cluster is not None
+        hosts = [address.rpartition(":")[0].strip("[]") for address in cluster.addresses]
+        alone = on_cpus() and machine.replicas == machine.workers
+        with direct.connected(
+            machine.worker, hosts, machine.gather, _alive(machine.strategy), HEARTBEAT, alone
+        ) as peers:
+            if peers:
+                direct.install(machine.strategy, peers)
+            elif self.communication == "direct":
+                raise Missing(
+                    f"runtime.communication=direct, but not all {machine.workers} workers can connect to each other\n"
+                    "open the ports above 1023 between them, or leave it out"
+                )
+            elif alone and machine.chief:
+                print(
+                    f"the workers did not reach each other within {direct.CONNECT:g} s but at their given ports: "
+                    "they sum by TensorFlow's ring (runtime.communication=ring does not try)",
+                    file=sys.stderr,
+                )
+            yield
 
     def _machine(self, tf: Any, cluster: Cluster | None) -> Machine:
         gpus = tf.config.list_physical_devices("GPU")
@@ -216,6 +251,10 @@ class Runtime(Settings):
             raise Refused(
                 f"runtime.communication={self.communication} is for several workers (runtime.strategy=multiworker), not for {kind}\n"
                 "leave it out, or start several: tfapp launch --workers 2 -- train …"
+            )
+        if self.communication == "direct" and gpus:
+            raise Refused(
+                "runtime.communication=direct is for workers that compute on CPUs\nleave it out, or use nccl or ring"
             )
         if self.communication == "nccl" and not gpus:
             raise Missing("runtime.communication=nccl, but no GPU is here\nleave it out, or use ring")
@@ -319,9 +358,31 @@ def _heed_heartbeats(tf: Any) -> None:
     )
 
 
+def _alive(strategy: Any) -> Callable[[int], None]:
+    """What asks, through TensorFlow, whether the process of a worker is there and is the one it was."""
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    from tfapp import direct
+
+    wait = round(1000 * (HEARTBEAT - direct.PATIENCE))
+    spec = strategy.cluster_resolver.cluster_spec()
+    tasks = [f"/job:{job}/replica:0/task:{n}" for job in sorted(spec.jobs) for n in range(spec.num_tasks(job))]
+
+    def ask(worker: int) -> None:
+        try:
+            context.context().check_collective_ops_peer_health(tasks[worker], timeout_in_ms=wait)
+        except tf.errors.OpError as error:
+            raise direct.PeerLost(f"collective: worker {worker} does not answer") from error
+
+    return ask
+
+
 def _lost(error: Exception) -> bool:
     """Whether a failed operation means that another worker is gone."""
     import tensorflow as tf
+
+    from tfapp import direct
 
     gone = (
         tf.errors.UnavailableError,
@@ -329,7 +390,10 @@ def _lost(error: Exception) -> bool:
         tf.errors.DeadlineExceededError,
         tf.errors.CancelledError,
     )
-    return isinstance(error, gone) or (isinstance(error, tf.errors.OpError) and "ollective" in str(error))
+    # Raised as itself where TensorFlow runs a sum eagerly, and told of in an UnknownError where it is part of a graph.
+    if isinstance(error, (*gone, direct.PeerLost)):
+        return True
+    return isinstance(error, tf.errors.OpError) and "ollective" in str(error)
 
 
 @contextmanager
@@ -363,8 +427,10 @@ def own_port(tf: Any) -> Iterator[None]:
 
 
 def _multiworker(tf: Any, communication: str) -> Any:
+    # What TensorFlow itself sums by: all before the workers are connected, and nothing after that where they sum directly.
+    own = "AUTO" if communication == "direct" else communication.upper()
     options = tf.distribute.experimental.CommunicationOptions(
-        implementation=tf.distribute.experimental.CommunicationImplementation(communication.upper())
+        implementation=tf.distribute.experimental.CommunicationImplementation(own)
     )
     with own_port(tf):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)

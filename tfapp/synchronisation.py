@@ -1,15 +1,19 @@
 """How much of a step's time is lost to waiting for other replicas, read from a profile that TensorFlow wrote.
 
 A profile (an XSpace of planes, lines and events, github.com/openxla/xprof) says when each collective was under way: from
-its start to its end, the wait for the slowest replica included. What was computed meanwhile was not lost.
+its start to its end, the wait for the slowest replica included. What was computed meanwhile was not lost. Workers that sum
+directly (tfapp.direct) do so in a thread that computes, which then computes nothing.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tfapp import direct
 
 # Spans of time: (start, end) in picoseconds, sorted, none touching the next.
 Spans = list[tuple[int, int]]
@@ -68,8 +72,8 @@ def of(planes: Iterable[Any]) -> Loss:
         reductions = [(start, end) for _, name, start, end in kernels if "nccl" in name.lower()]
         work = _union((start, end) for _, name, start, end in kernels if "nccl" not in name.lower())
     else:
-        reductions = [(start, end) for _, name, start, end in host if name.rpartition(":")[2].startswith("Collective")]
-        work = _union((start, end) for _, name, start, end in host if name == "ExecutorState::Process")
+        reductions = [(start, end) for _, name, start, end in host if _sums(name)]
+        work = _union(span for line in _by_line(host) for span in _computed(line))
     inside = [span for span in reductions if _overlap([span], steps)]
     under_way = _shared(_union(inside), steps)
     return Loss(
@@ -78,6 +82,26 @@ def of(planes: Iterable[Any]) -> Loss:
         lost=(_length(under_way) - _overlap(under_way, work)) / 1e12,
         collectives=len(inside),
     )
+
+
+def _sums(name: str) -> bool:
+    """Whether an operation of a CPU, «name:kind», is a sum over the workers, by TensorFlow or by themselves."""
+    path, _, kind = name.rpartition(":")
+    return kind.startswith("Collective") or (kind == "PyFunc" and direct.NAME in path)
+
+
+def _by_line(events: Iterable[tuple[str, str, int, int]]) -> Iterable[list[tuple[str, int, int]]]:
+    """The events (name, start, end) of each line, which is a thread."""
+    lines = defaultdict(list)
+    for line, name, start, end in events:
+        lines[line].append((name, start, end))
+    return lines.values()
+
+
+def _computed(line: list[tuple[str, int, int]]) -> Spans:
+    """When a thread ran operations, but for sums: one that sums by itself waits within them."""
+    ran = _union((start, end) for name, start, end in line if name == "ExecutorState::Process")
+    return _without(ran, _union((start, end) for name, start, end in line if _sums(name)))
 
 
 def _events(plane: Any) -> Iterator[tuple[str, str, int, int]]:
@@ -97,6 +121,24 @@ def _union(spans: Iterable[tuple[int, int]]) -> Spans:
         else:
             whole.append((start, end))
     return whole
+
+
+def _without(one: Spans, other: Spans) -> Spans:
+    """The time that is in the first and not in the other."""
+    found: Spans = []
+    i = 0
+    for start, end in one:
+        while i < len(other) and other[i][1] <= start:
+            i += 1
+        j = i
+        while j < len(other) and other[j][0] < end:
+            if start < other[j][0]:
+                found.append((start, other[j][0]))
+            start = max(start, other[j][1])
+            j += 1
+        if start < end:
+            found.append((start, end))
+    return found
 
 
 def _shared(one: Spans, other: Spans) -> Spans:

@@ -180,9 +180,9 @@ class Batches:
         return machine.strategy.distribute_datasets_from_function(share)
 
     @_as_it_stands
-    def gathered(self, step: Any) -> Any:
-        """The batch of a step (int64 scalar) of one replica, where `bytes_held` is known."""
-        return self._batch(**self._rows(step, 1, 0, 1))
+    def gathered(self, step: Any, machine: Machine) -> Any:
+        """The batch of a step (int64 scalar) on a worker with one device, where `bytes_held` is known."""
+        return self._batch(**self._rows(step, 1, machine.worker, machine.workers))
 
     @property
     def bytes_held(self) -> int | None:

@@ -3,7 +3,8 @@
 Each worker is a process of its own on loopback, held to one core, and gets the same batch whatever their number. Counted is
 the processor time of the whole process, its communication included, from the end of the first return from TensorFlow (which
 is mostly tracing) to the end of the last step of the same epoch. Efficiency is the step of one worker alone over that of two,
-in turn; waiting for the other takes none. The launched worker is the same training started by `tfapp launch`.
+in turn; waiting for the other takes none. The launched worker is the same training started by `tfapp launch`. By the ring is
+with TensorFlow's own collectives (runtime.communication=ring).
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 BATCH = 64
 CLOCK = "TFAPP_BENCH_CLOCK"
-# What makes a recipe's file one that is timed, whoever starts its training.
-CLOCKED = "\n\nimport scaling\n\nscaling.install()\n"
+# What makes a recipe's file one that is timed, whoever starts its training; under a name that no recipe has.
+CLOCKED = "\n\nimport scaling as _bench\n\n_bench.install()\n"
 STILL = [f"augment.{name}=0" for name in ("shift", "rotation", "zoom", "brightness")]
 
 
@@ -87,13 +88,15 @@ def step(words: list[str], way: str, folder: Path) -> tuple[float, float]:
     """Processor and wall seconds of a step, the median of its epochs and the mean of its workers.
 
     Args:
-      way: plain, launched or two.
+      way: plain, launched, two or ring.
     """
     cores = sorted(os.sched_getaffinity(0))
     clock = folder / "clock"
-    workers = 2 if way == "two" else 1
+    workers = 2 if way in ("two", "ring") else 1
     words = ["train", *words, f"fit.batch_size={BATCH * workers}", "--run", str(folder / "run")]
-    if way == "two":
+    if way == "ring":
+        words.append("runtime.communication=ring")
+    if workers == 2:
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
             cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]}
@@ -125,12 +128,13 @@ def main() -> None:
     host = environment.machine()
     print(f"{host['cpu']}, {host['usable_cores']:g} cores; batch {BATCH} a worker; medians of {asked.repeats} in turn")
     print(
-        f"{'':28} {'ms a step: plain':>17} {'launched':>16} {'two workers':>17} {'launched cost':>14} {'efficiency':>11}"
+        f"{'':28} {'ms a step: plain':>17} {'launched':>17} {'two workers':>17} {'by the ring':>17} "
+        f"{'launched cost':>14} {'efficiency':>11} {'by the ring':>12}"
     )
     for name, words in workloads(asked.folder.resolve()).items():
         if asked.names and not any(part in name for part in asked.names):
             continue
-        spent: dict[str, list[tuple[float, float]]] = {"plain": [], "launched": [], "two": []}
+        spent: dict[str, list[tuple[float, float]]] = {"plain": [], "launched": [], "two": [], "ring": []}
         for _ in range(asked.repeats):
             for way, found in spent.items():
                 with tempfile.TemporaryDirectory(prefix="tfapp-scaling-") as folder:
@@ -143,8 +147,8 @@ def main() -> None:
         )
         each = [f"{cpu[way]:.1f} ({wall[way]:.1f} wall)" for way in spent]
         print(
-            f"{name:28} {each[0]:>17} {each[1]:>16} {each[2]:>17} "
-            f"{cpu['launched'] / cpu['plain']:>13.3f}× {cpu['plain'] / cpu['two']:>11.2f}",
+            f"{name:28} " + " ".join(f"{one:>17}" for one in each) + f" {cpu['launched'] / cpu['plain']:>13.3f}× "
+            f"{cpu['plain'] / cpu['two']:>11.2f} {cpu['plain'] / cpu['ring']:>12.2f}",
             flush=True,
         )
 
