@@ -126,11 +126,11 @@ def test_what_xla_cannot_compile_is_trained_without(monkeypatch: pytest.MonkeyPa
 def test_xla_s_loops_are_as_wide_as_its_products_unless_the_environment_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for before, after in [("", f"{xla.WIDTH}"), ("--xla_dump_to=there", f"{xla.WIDTH} --xla_dump_to=there")]:
+    for before, after in [("", xla.WIDTH), ("--xla_dump_to=there", f"{xla.WIDTH} --xla_dump_to=there")]:
         monkeypatch.setenv("XLA_FLAGS", before)
-        xla._set(xla.WIDTH)
-        xla._set(xla.WIDTH)
+        xla.widen()
+        xla.widen()
         assert os.environ["XLA_FLAGS"] == after
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=128")
-    xla._set(xla.WIDTH)
+    xla.widen()
     assert "512" not in os.environ["XLA_FLAGS"]

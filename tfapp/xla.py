@@ -38,6 +38,13 @@ CLEAR = 1.2
 WIDTH = "--xla_cpu_prefer_vector_width=512"
 
 
+def widen() -> None:
+    """Let XLA on a CPU use vectors of WIDTH, unless the environment says how wide; for what this process compiles first and later."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if on_cpus() and WIDTH.split("=")[0] not in flags:
+        os.environ["XLA_FLAGS"] = f"{WIDTH} {flags}".strip()
+
+
 def settle(job: Job, run: Run, training: Any, start: int) -> str:
     """Let the compiled model train with or without XLA; returns the words that say which, and why.
 
@@ -47,8 +54,6 @@ def settle(job: Job, run: Run, training: Any, start: int) -> str:
       training: what the model's `fit` will be given, from step `start` on.
     """
     wanted = job.plan.fit.jit
-    if on_cpus():
-        _set(WIDTH)
     if wanted != "auto":
         return _words(wanted)
     if why := out_of_question(job):
@@ -82,13 +87,6 @@ def out_of_question(job: Job) -> str | None:
     if on_cpus() and _convolves(job.model):
         return "convolutions are faster by oneDNN"
     return None
-
-
-def _set(flag: str) -> None:
-    """Give XLA a flag that the environment does not set; it reads them when it first compiles something in this process."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    if flag.split("=")[0] not in flags:
-        os.environ["XLA_FLAGS"] = f"{flag} {flags}".strip()
 
 
 def _words(chosen: bool, why: str = "") -> str:
