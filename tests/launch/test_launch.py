@@ -41,7 +41,7 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path: Path, numbe
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_training_that_is_killed_ends_with_the_same_bits(workers: str, tmp_path: Path, capfd) -> None:
-    words = [str(SMALL), "fit.epochs=12", "average.momentum=0.6", "fit.patience=9", "--workers", workers]
+    words = [str(SMALL), "fit.epochs=60", "average.momentum=0.6", "fit.patience=9", "--workers", workers]
     assert main(["verify-resume", *words, "--kills", "2", "--keep", str(tmp_path)]) == 0
     told = capfd.readouterr()
     assert "the same to the bit" in told.out and "2 kills" in told.out
