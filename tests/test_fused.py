@@ -91,3 +91,12 @@ def test_under_xla_the_sum_of_a_row_stands_in_one_of_its_places() -> None:
 
     found = summed().numpy()[:, 0]
     assert found[1] == 2 and sorted(found[[0, 2, 3]]) == [0, 0, 13]
+
+
+def test_a_large_table_s_step_is_xla_s_unless_the_same_bits_are_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([3, 2]))
+    assert not fused._pays(rows)
+    monkeypatch.setattr(fused, "LARGE", 6)
+    assert fused._pays(rows)
+    monkeypatch.setattr(fused, "is_op_determinism_enabled", lambda: True)
+    assert not fused._pays(rows)
