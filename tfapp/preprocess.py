@@ -17,6 +17,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfapp import environment
+from tfapp.data import memory
 from tfapp.data.examples import Data, Examples
 from tfapp.data.pipeline import Batches
 from tfapp.errors import Failed
@@ -99,7 +100,9 @@ class Preprocess:
             part, start = tf.nest.map_structure(np.asarray, step(batch)), number * batch_size
             if whole is None:
                 # Filled portion by portion: all portions beside the whole would be twice as much.
-                whole = tf.nest.map_structure(lambda one: np.empty((len(examples), *one.shape[1:]), one.dtype), part)
+                whole = tf.nest.map_structure(
+                    lambda one: memory.empty((len(examples), *one.shape[1:]), one.dtype), part
+                )
             for column, rows in zip(tf.nest.flatten(whole), tf.nest.flatten(part), strict=True):
                 column[start : start + len(rows)] = rows
         return replace(examples, features=whole)

@@ -106,7 +106,7 @@ def test_a_small_jpeg_s_orientation_is_the_one_that_pillow_tells(tmp_path, monke
     (tmp_path / "a.jpg").write_bytes(whole[:2] + head + whole[2:])
     told = images.inspect(tmp_path / "a.jpg")
     monkeypatch.setattr(images, "_inspect_plain", lambda path: None)
-    assert told == images.inspect(tmp_path / "a.jpg")
+    assert told.orientation == images.inspect(tmp_path / "a.jpg").orientation
 
 
 @pytest.mark.moderate
@@ -120,9 +120,46 @@ def test_a_jpeg_decoded_at_a_part_of_its_size_is_the_picture_made_smaller(tmp_pa
     assert np.abs(small.astype(float) - wanted).mean() < 1.5
 
 
+@pytest.mark.moderate
+@pytest.mark.parametrize("resize", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpegs_are_decoded_alike_in_batches_of_one_size_one_by_one_and_in_a_graph(
+    tmp_path, monkeypatch, resize, channels
+):
+    for i in range(10):
+        save(tmp_path / f"{i}.jpg", picture(31, 23, i), 6 if i == 3 else 1)
+        save(tmp_path / f"larger{i}.jpg", picture(77, 90, i))
+    content = (tmp_path / "5.jpg").read_bytes()
+    (tmp_path / "5.jpg").write_bytes(content[: len(content) // 2] + b"\xff\xff\xff\xc1" * 40 + b"\xff\xd9")
+    found = []
+    for alike, few in ((2, 0), (1000, 1000), (1000, 0)):
+        monkeypatch.setattr(images, "ALIKE", alike)
+        monkeypatch.setattr(images, "FEW", few)
+        found.append(images.read_new(images.reader_of((17, 19), channels, resize), [tmp_path]))
+    assert all(one[1:] == found[0][1:] for one in found) and len(found[0][1]) > 15
+    for one in found:
+        np.testing.assert_array_equal(one[0], found[0][0])
+
+
+@pytest.mark.parametrize("box", [41, 47, 96])
+def test_the_place_of_an_image_is_worked_out_alike_in_a_graph_and_without(box):
+    """41 and 47 are such that twice that times its reciprocal is not 2."""
+    import tensorflow as tf
+
+    def places(size):
+        crop = images._fitting([box, box // 2], size[0], size[1])
+        return images._shrinking(size, box, box, "pad"), images._fitting(size, box, box // 2), crop
+
+    sizes = [[i, j] for i in (5, box, 2 * box, 4 * box) for j in range(1, 400, 7)]
+    mapped = tf.data.Dataset.from_tensor_slices(sizes).map(places).as_numpy_iterator()
+    for size, there in zip(sizes, mapped, strict=True):
+        for one, other in zip(places(tf.constant(size)), there, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_a_png_turned_by_exif_stands_upright(tmp_path):
     path = save(tmp_path / "a.png", picture(24, 36), 6)
-    assert images.inspect(path) == 6
+    assert images.inspect(path) == images.Head(6)
 
 
 @pytest.mark.moderate
@@ -210,7 +247,7 @@ def test_unreadable_files_are_dropped_with_a_reason_and_hidden_ones_skipped(anim
 def test_a_jpeg_with_a_long_trailer_is_whole(tmp_path):
     path = save(tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes() + bytes(200_000))
-    assert images.inspect(path) == 1
+    assert images.inspect(path) == images.Head(1)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -303,7 +340,7 @@ def test_both_ways_of_decoding_leave_out_exactly_the_damaged_files_and_split_the
 @pytest.mark.parametrize("memory_limit", [None, 0])
 def test_damage_that_only_decoding_finds_is_dropped_with_its_reason(animals, memory_limit):
     (animals / "cat/hollow.png").write_bytes(DAMAGED["no-stream.png"])
-    assert images.inspect(animals / "cat/hollow.png") == 1
+    assert images.inspect(animals / "cat/hollow.png") == images.Head(1)
     data = images.from_folder(animals, Split(), 16, memory_limit=memory_limit)
     assert reasons(data.dropped) == {"cat/hollow.png": "damaged image: Invalid PNG data, size 71"}
     assert data.notes[0].startswith("20 images in 2 classes")
@@ -334,7 +371,7 @@ def test_no_damage_to_a_file_ever_raises(form, cut, noise):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a")
         path.write_bytes(content[: int(cut * len(content))] if cut < 0.9 else content)
-        assert isinstance(images.inspect(path), int | str)
+        assert isinstance(images.inspect(path), images.Head | str)
         reader = {"height": 8, "width": 8, "channels": 3, "dtype": "uint8", "resize": "pad"}
         found, names, dropped = images.read_new(reader, [path])
         assert len(found) == len(names) == 1 - len(dropped)

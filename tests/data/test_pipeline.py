@@ -213,6 +213,28 @@ def test_features_are_a_dict_where_the_examples_are_strings_too() -> None:
     assert np.array_equal(features["age"][:5], np.arange(5.0))
 
 
+def test_columns_of_numbers_that_are_held_side_by_side_come_as_those_of_the_examples() -> None:
+    columns = {
+        "b": np.arange(7.0, dtype=np.float32),
+        "i": np.arange(7),
+        "a": -np.arange(7.0, dtype=np.float32),
+        "text": np.array(list("abcdefg"), object),
+        "pair": np.arange(14.0, dtype=np.float32).reshape(7, 2),
+        "j": np.arange(7) * 3,
+        "alone": np.arange(7, dtype=np.uint8),
+    }
+    examples = Examples(columns, np.zeros(7, np.int64))
+    for augment in (None, lambda features, seed: features):
+        batches = Batches(examples, 3, shuffle=True, augment=augment)
+        for step, (features, _, _) in enumerate(steps(batches, 2)):
+            assert list(features) == list(columns)
+            rows = batches.seen(step)
+            for name, column in columns.items():
+                wanted = column[rows].astype("S").astype(object) if name == "text" else column[rows]
+                np.testing.assert_array_equal(features[name], wanted)
+                assert features[name].dtype == wanted.dtype
+
+
 def test_regression_targets_stay_floats() -> None:
     examples = Examples(np.zeros((4, 2), np.float32), np.linspace(0, 1, 4, dtype=np.float32))
     assert steps(Batches(examples, 4), 1)[0][1].dtype == np.float32

@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -352,3 +353,12 @@ def test_numbers_come_back_as_they_were_written(tmp_path_factory, values):
     }
     features, _, _ = tables.read_new(reader, path)
     np.testing.assert_array_equal(features["x"], np.array(values, np.float32))
+
+
+@given(st.text("0123456789.+-eEinfaNtyxXd_ ", max_size=8) | st.from_regex(tables.NUMBER, fullmatch=True))
+@settings(max_examples=300, deadline=None)
+def test_a_number_is_read_as_it_is_beside_cells_that_are_none(cell):
+    alone, odd = tables._numbers(pa.chunked_array([[cell]], pa.string()), tables.MISSING)
+    beside, strange = tables._numbers(pa.chunked_array([[cell, "none of it"]], pa.string()), tables.MISSING)
+    np.testing.assert_array_equal(alone, beside[:1])
+    np.testing.assert_array_equal(odd, strange[:1])

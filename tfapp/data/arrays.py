@@ -10,6 +10,7 @@ import numpy as np
 
 from tfapp.data import splits
 from tfapp.data.examples import Data, Dropped, Examples, Features, Kind, Task, existing
+from tfapp.data.lines import Lines
 from tfapp.errors import Usage
 from tfapp.settings import Split
 
@@ -49,7 +50,7 @@ def split(
     if test is None:
         parts = splits.split(examples, settings, task, classes=classes)
     else:
-        given, more, _ = _examples(_tidy(test[0], kind), test[1], task, classes, "test:")
+        given, more, _ = _examples(_tidy(test[0], kind), test[1], task, classes, "test")
         missing += more
         parts = splits.split_rest(examples, settings, task, test=given, classes=classes)
         notes = splits.leak_notes(*parts)
@@ -159,9 +160,9 @@ def _tidy(features: Features, kind: Kind) -> Features:
 
 
 def _examples(
-    features: Features, labels: np.ndarray, task: Task, classes: Sequence[str] | None, prefix: str
+    features: Features, labels: np.ndarray, task: Task, classes: Sequence[str] | None, part: str
 ) -> tuple[Examples, tuple[Dropped, ...], tuple[str, ...]]:
-    """Examples named «prefix + index» without those whose label is missing, what was dropped, and the classes."""
+    """Examples named «part:index», or by their index, without those whose label is missing, what was dropped, and the classes."""
     import pandas as pd
 
     labels = np.asarray(labels)
@@ -184,7 +185,7 @@ def _examples(
         if labels.dtype.kind == "f":
             good &= np.isfinite(labels)
         reason = "the label is missing"
-    names = np.array([f"{prefix}{i}" for i in range(len(labels))], object)
+    names = Lines.of(part, np.arange(len(labels)))
     dropped = [Dropped(name, reason) for name in names[~good]]
     kept = np.flatnonzero(good)
     if task == "classification":

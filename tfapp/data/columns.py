@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -56,7 +55,9 @@ class Store:
         return Parquet(pq.ParquetFile(pa.BufferReader(self._sink.getvalue())), "")
 
     def _pack(self) -> None:
-        self._writer = self._writer or pq.ParquetWriter(self._sink, self._schema, compression="zstd")
+        self._writer = self._writer or pq.ParquetWriter(
+            self._sink, self._schema, compression="zstd", write_statistics=False
+        )
         if self._portions:
             self._writer.write_table(pa.Table.from_batches(self._portions, self._schema))
         self._portions, self._bytes = [], 0
@@ -121,23 +122,6 @@ class Below(Mapping[str, pa.ChunkedArray]):
 
     def __len__(self) -> int:
         return len(self.names)
-
-
-@dataclass(frozen=True)
-class Taken(Mapping[str, pa.ChunkedArray]):
-    """Some rows of a table."""
-
-    table: Mapping[str, pa.ChunkedArray]
-    rows: np.ndarray
-
-    def __getitem__(self, name: str) -> pa.ChunkedArray:
-        return self.table[name].take(pa.array(self.rows))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.table)
-
-    def __len__(self) -> int:
-        return len(self.table)
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

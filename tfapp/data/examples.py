@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tfapp.data import memory
 from tfapp.data.lines import Lines
 from tfapp.errors import Missing
 
@@ -61,14 +62,14 @@ class Examples:
         if len(indices) == len(self) and np.array_equal(indices, np.arange(len(self))):
             return self
         features = (
-            {key: column[indices] for key, column in self.features.items()}
+            {key: memory.taken(column, indices) for key, column in self.features.items()}
             if isinstance(self.features, Mapping)
-            else self.features[indices]
+            else memory.taken(self.features, indices)
         )
         return replace(
             self,
             features=features,
-            labels=self.labels[indices],
+            labels=memory.taken(self.labels, indices),
             names=None if self.names is None else self.names[indices],
             weights=None if self.weights is None else self.weights[indices],
         )

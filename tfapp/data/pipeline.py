@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from tfapp.data import memory
 from tfapp.data.examples import Data, Examples
 from tfapp.data.queue import ENDLESS, LENGTH, Queue
 from tfapp.data.threads import threads, untuned
@@ -163,7 +164,8 @@ class Batches:
             dataset = turns.map(ready, num_parallel_calls=2, deterministic=True)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return untuned((queue.before(dataset) if queue else dataset.prefetch(LENGTH)).with_options(options))
+        queued = queue.before(dataset) if queue else dataset.prefetch(LENGTH)
+        return untuned(queued.with_options(options), fused=self._by_example)
 
     def distributed(self, machine: Machine, start: int = 0, queue: Queue | None = None) -> Any:
         """The steps from `start` on as the machine's strategy takes them: each replica its part of each batch."""
@@ -202,12 +204,16 @@ class Batches:
         # Asked for first while a function is traced, they would become constants of it.
         with tf.init_scope(), tf.device("CPU:0"):
             weights = np.ones(len(examples), np.float32) if examples.weights is None else examples.weights
-            held = {"features": _tensors(examples.features), "labels": tf.constant(examples.labels)}
-            held["metrics"] = tf.constant(weights, tf.float32)
+            held = {"features": _tensors(_others(examples.features)), "labels": memory.tensor(examples.labels)}
+            held["metrics"] = memory.tensor(weights.astype(np.float32))
             if self.class_weights is not None:
                 weights = weights * self.class_weights[examples.labels]
-            held["loss"] = tf.constant(weights, tf.float32)
+            held["loss"] = memory.tensor(weights.astype(np.float32))
             held["beside"] = _tensors(self.beside or {})
+            held["blocks"] = {
+                dtype: memory.tensor(_block([examples.features[name] for name in names]))  # type: ignore[index]
+                for dtype, names in _together(examples.features).items()
+            }
         return held
 
     @_as_it_stands
@@ -245,7 +251,7 @@ class Batches:
 
     def _batch(self, index: Any, real: Any, scale: Any, seed: Any, row: Any = None) -> tuple[Any, Any, Any]:
         held = self._held
-        features = tf.nest.map_structure(lambda column: tf.gather(column, index), held["features"])
+        features = self._features(index)
         weights = {
             "loss": tf.gather(held["loss"], index) * real * scale,
             "metrics": tf.gather(held["metrics"], index) * real,
@@ -254,6 +260,15 @@ class Batches:
         }
         batch = features, tf.gather(held["labels"], index), weights
         return batch if self._by_example else self._finished(*batch)
+
+    def _features(self, index: Any) -> Any:
+        """Of the examples with these numbers, in their own structure and order."""
+        found = tf.nest.map_structure(lambda column: tf.gather(column, index), self._held["features"])
+        blocks = _together(self.examples.features)
+        for dtype, names in blocks.items():
+            rows = tf.gather(self._held["blocks"][dtype], index)
+            found |= dict(zip(names, tf.unstack(rows, axis=-1), strict=True))
+        return {name: found[name] for name in self.examples.features} if blocks else found
 
     def _finished(self, features: Any, labels: Any, weights: dict[str, Any]) -> tuple[Any, Any, Any]:
         """A batch of raw features as the model takes it."""
@@ -329,5 +344,29 @@ def _unreadable(examples: Examples) -> list[str]:
 
 def _tensors(features: Any) -> Any:
     if isinstance(features, np.ndarray):
-        return tf.constant(features)
+        return memory.tensor(features)
     return {key: _tensors(column) for key, column in features.items()}
+
+
+def _together(features: Any) -> dict[str, list[str]]:
+    """The names of the columns with a number for each example, by dtype, where there are several.
+
+    They are held side by side: a row of ten numbers is found as soon as one number is.
+    """
+    names: dict[str, list[str]] = {}
+    for name, column in features.items() if isinstance(features, Mapping) else ():
+        if isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.kind in "iuf":
+            names.setdefault(column.dtype.name, []).append(name)
+    return {dtype: some for dtype, some in names.items() if len(some) > 1}
+
+
+def _others(features: Any) -> Any:
+    """The features that are not held side by side."""
+    blocks = [name for names in _together(features).values() for name in names]
+    return {name: features[name] for name in features if name not in blocks} if blocks else features
+
+
+def _block(columns: list[np.ndarray]) -> np.ndarray:
+    """[n, columns] of columns [n] of one dtype."""
+    block = memory.empty((len(columns[0]), len(columns)), columns[0].dtype)
+    return np.stack(columns, axis=1, out=block)

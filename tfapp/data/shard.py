@@ -77,7 +77,7 @@ def _write_all(
     if _begun(folder, wanted):
         say(f"{folder} has these shards already")
         return records.head(folder)
-    sound, orientations, lost = images.scan(found)
+    sound, heads, lost = images.scan(found)
     reader = images.reader_of(asked.size, asked.channels, asked.resize)
     each = asked.size**2 * asked.channels / (JPEG if asked.encoding == "jpeg" else 1)
     count = min(asked.shards or math.ceil(len(sound) * each / BYTES), len(sound)) or 1
@@ -90,9 +90,7 @@ def _write_all(
             kept += 1
         else:
             some = [sound[row] for row in rows]
-            _write(
-                path, rows, some, images.encoded(some, orientations[rows], reader, asked.encoding, asked.quality), asked
-            )
+            _write(path, rows, some, images.encoded(some, heads[rows, 0], reader, asked.encoding, asked.quality), asked)
         places.append(_places(path, asked.compression, i))
         if time.monotonic() - told > SAID:
             told = time.monotonic()

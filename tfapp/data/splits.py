@@ -17,6 +17,8 @@ from tfapp.settings import Split
 
 Parts = tuple[Examples, Examples, Examples]
 TRAIN, VALIDATION, TEST = 0, 1, 2
+# Rows hashed at a time: a hash is an object of 41 bytes until it is one of 8.
+_PORTION = 65_536
 
 
 def split(
@@ -135,7 +137,11 @@ def _hash(column: np.ndarray) -> np.ndarray:
     if column.size == 0:
         return np.zeros(len(column), np.uint64)
     rows = np.ascontiguousarray(column).reshape(len(column), -1).view(np.uint8)
-    return np.frombuffer(b"".join(blake2b(row, digest_size=8).digest() for row in rows), np.uint64)
+    hashes = np.empty(len(rows), np.uint64)
+    for start in range(0, len(rows), _PORTION):
+        some = (blake2b(row, digest_size=8).digest() for row in rows[start : start + _PORTION])
+        hashes[start : start + _PORTION] = np.frombuffer(b"".join(some), np.uint64)
+    return hashes
 
 
 def _group_numbers(examples: Examples, groups: np.ndarray | None) -> np.ndarray:
@@ -159,8 +165,9 @@ def _by_first_appearance(number: np.ndarray) -> np.ndarray:
 
     The draw must not hang on hashes: those of file paths change with the folder that the files lie in.
     """
-    _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
+    import pandas as pd
+
+    return pd.factorize(number)[0]
 
 
 def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, classes: Sequence[str]) -> np.ndarray:
@@ -169,7 +176,9 @@ def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, c
     if not (shares or settings.folds) or len(number) == 0:
         return np.zeros(len(number), np.int8)
     number = _by_first_appearance(number)
-    _, first, sizes = np.unique(number, return_index=True, return_counts=True)
+    sizes = np.bincount(number)
+    first = np.empty(len(sizes), np.int64)
+    first[number[::-1]] = np.arange(len(number))[::-1]  # of several, the last one stays
     strata = _strata(labels[first], settings, task, len(shares) + 1, classes)
     wanted = {which: max(1, int(share * len(number) + 0.5)) for which, share in shares.items()}
     part_of_group = np.zeros(len(sizes), np.int8)
@@ -189,8 +198,7 @@ def _draw_shares(
     """Give so many examples, in groups of these sizes, to each wanted part."""
     movable = (sizes == 1) | (sizes <= 1.5 * min(wanted.values()))
     if strata is not None:
-        _, of_class, count = np.unique(strata, return_inverse=True, return_counts=True)
-        movable &= (count > len(wanted))[of_class]
+        movable &= (np.bincount(strata) > len(wanted))[strata]
     if movable.sum() <= len(wanted):
         movable[:] = True
 
@@ -223,7 +231,7 @@ def _fold(pool: np.ndarray, strata: np.ndarray | None, settings: Split) -> np.nd
 
 
 def _strata(labels: np.ndarray, settings: Split, task: Task, parts: int, names: Sequence[str]) -> np.ndarray | None:
-    """The class of each group, where each class is to keep its share; None where it is not."""
+    """The number of the class of each group, where each class is to keep its share; None where it is not."""
     if settings.stratify == "off":
         return None
     if task == "regression":
@@ -237,7 +245,8 @@ def _strata(labels: np.ndarray, settings: Split, task: Task, parts: int, names: 
             f"stratify=on is impossible: class {names[rarest] if names else rarest!r} has {counts.min()} different "
             f"example(s), {parts} parts need at least {parts}\ntry stratify=auto, or leave the class out"
         )
-    return labels
+    # As small as they can be: they are sorted and looked up several times.
+    return labels.astype(np.min_scalar_type(labels.max()))
 
 
 def _pick(
@@ -250,13 +259,13 @@ def _pick(
         return pool
     if strata is not None:
         # A class that the first draw left with one member stays where it is: in training.
-        classes, of_class, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-        shared = (sizes > 1)[of_class]
+        sizes = np.bincount(strata)
+        shared = (sizes > 1)[strata]
         if (sizes > 1).sum() <= min(count, shared.sum() - count):
             return pool[shared][_stratified(strata[shared], count, random)]
         if must_stratify:
             raise Usage(
-                f"stratify=on is impossible: a part of {count} example(s) cannot hold all {len(classes)} classes\n"
+                f"stratify=on is impossible: a part of {count} example(s) cannot hold all {np.count_nonzero(sizes)} classes\n"
                 "try stratify=auto, or a larger share"
             )
     _, drawn = train_test_split(pool, test_size=count, random_state=random)
@@ -270,8 +279,9 @@ def _stratified(strata: np.ndarray, count: int, random: np.random.RandomState) -
     """
     from sklearn.utils.extmath import _approximate_mode
 
-    _, of_class, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-    members = np.split(np.argsort(of_class, kind="mergesort"), np.cumsum(sizes)[:-1])
+    sizes = np.bincount(strata)
+    sizes = sizes[sizes > 0]
+    members = np.split(np.argsort(strata, kind="stable"), np.cumsum(sizes)[:-1])
     rest = _approximate_mode(sizes, len(strata) - count, random)
     taken = _approximate_mode(sizes - rest, count, random)
     kept, drawn = [], []
@@ -279,5 +289,5 @@ def _stratified(strata: np.ndarray, count: int, random: np.random.RandomState) -
         shuffled = of[random.permutation(len(of))]
         kept.append(shuffled[:most])
         drawn.append(shuffled[most : most + few])
-    random.permutation(np.concatenate(kept))
+    random.permutation(sum(map(len, kept)))
     return random.permutation(np.concatenate(drawn))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfapp.data import columns, delimited, files
-from tfapp.data.columns import Below, Store, Taken
+from tfapp.data.columns import Below, Store
 from tfapp.data.examples import Data, Dropped, Examples, Task
 from tfapp.data.files import Paths
 from tfapp.data.lines import Lines
@@ -28,6 +28,8 @@ from tfapp.errors import Missing, Usage, guess, nearest
 from tfapp.settings import Split
 
 Type = Literal["number", "boolean", "category", "ignored"]
+_Read = tuple[np.ndarray, int]
+"""Values of a column, float32 [n] with NaN for missing, and how many cells could not be read and count as such."""
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
@@ -187,14 +189,14 @@ def _data(
     training = np.flatnonzero((parts == "train") | (parts == ""))
 
     features = [name for name in table.columns if name not in roles.values()]
-    found, ignored = _infer(_rows(table, training), features, types, ignore, missing)
+    found, ignored, read = _infer(table, training, features, types, ignore, missing)
     task = _task(_take(table.columns[target], training), missing) if task == "auto" else _task_named(task)
     classes = _classes(_take(table.columns[target], training), missing, target) if task == "classification" else ()
     labels, kept, dropped = _labels(table, target, classes, task, missing)
     if not len(kept):
         raise Missing(f"none of {len(table):,} rows can be learned from: {dropped[0].name}: {dropped[0].reason}")
 
-    values, unreadable = _values(table, found, missing)
+    values, unreadable = _values(table, found, missing, read)
     examples = Examples(values, labels, table.names).take(kept)
     groups = None if group is None else np.unique(_text(table.columns[group], missing), return_inverse=True)[1][kept]
     (train, held_out, tested), leaks = share_out(examples, parts[kept], settings, task, groups)
@@ -287,12 +289,6 @@ def _joined(tables: Sequence[_Table]) -> _Table:
     return _Table(Below(tuple(first.columns), [table.columns for table in filled]), names, dropped)
 
 
-def _rows(table: _Table, indices: np.ndarray) -> _Table:
-    if len(indices) == len(table):
-        return table
-    return replace(table, columns=Taken(table.columns, indices), names=table.names[indices])
-
-
 def _take(column: pa.ChunkedArray, indices: np.ndarray) -> pa.ChunkedArray:
     return column if len(indices) == len(column) else column.take(pa.array(indices))
 
@@ -331,54 +327,80 @@ def _text(column: pa.ChunkedArray, missing: Sequence[str]) -> np.ndarray:
     return _object(texts)[codes]
 
 
-def _numbers(column: pa.ChunkedArray, missing: Sequence[str]) -> tuple[np.ndarray, int]:
-    """float64 values, NaN where missing, and how many cells were neither missing nor a finite float32."""
-    values, unreadable, at = np.empty(len(column)), 0, 0
+def _numbers(column: pa.ChunkedArray, missing: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """float64 values, NaN where missing, and which cells were neither missing nor a finite float32, bool; both [n]."""
+    values, unreadable, at = np.empty(len(column)), np.zeros(len(column), bool), 0
     for chunk in _portions(column):
-        values[at : at + len(chunk)], some = _numbers_of(chunk, missing)
-        unreadable, at = unreadable + some, at + len(chunk)
+        here = slice(at, at + len(chunk))
+        values[here], present = _written(chunk, missing) if pa.types.is_string(chunk.type) else _stored(chunk, missing)
+        usable = np.abs(values[here]) <= np.finfo(np.float32).max
+        if not usable.all():
+            values[here][~usable], unreadable[here] = np.nan, present & ~usable
+        at += len(chunk)
     return values, unreadable
 
 
-def _numbers_of(cells: pa.Array, missing: Sequence[str]) -> tuple[np.ndarray, int]:
-    if pa.types.is_string(cells.type):
-        cells = _cells(cells, missing)
-        written = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, pa.scalar(None, pa.string()))
-        values = written.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-        present = cells.is_valid().to_numpy(zero_copy_only=False)
-    else:
-        values = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
-        markers = [float(word) for word in missing if re.match(NUMBER, word)]
-        present = ~(np.isnan(values) | np.isin(values, markers))
-    usable = np.isfinite(values) & (np.abs(values) <= np.finfo(np.float32).max)
-    return np.where(present & usable, values, np.nan), int((present & ~usable).sum())
+def _written(cells: pa.Array, missing: Sequence[str]) -> tuple[np.ndarray, np.ndarray | bool]:
+    """float64 of text, NaN or infinite where it is no number, and which cells are not missing."""
+    if not any(re.match(NUMBER, word) for word in missing):
+        # Most columns of numbers hold nothing else. What Arrow takes for a number and NUMBER does not is not finite.
+        try:
+            values = cells.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:
+            pass
+        else:
+            if np.isfinite(values).all():
+                return values, True
+    cells = _cells(cells, missing)
+    written = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, pa.scalar(None, pa.string()))
+    values = written.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    return values, cells.is_valid().to_numpy(zero_copy_only=False)
 
 
-def _booleans(column: pa.ChunkedArray, missing: Sequence[str]) -> tuple[np.ndarray, int]:
-    """1 for yes, 0 for no, NaN where missing, and how many cells were neither."""
+def _stored(cells: pa.Array, missing: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """As `_written`, of numbers."""
+    values = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
+    markers = [float(word) for word in missing if re.match(NUMBER, word)]
+    gone = np.isnan(values) | np.isin(values, markers)
+    values[gone] = np.nan
+    return values, ~gone
+
+
+def _booleans(column: pa.ChunkedArray, missing: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """1 for yes, 0 for no, NaN where missing, and which cells were neither, bool; both [n]."""
     texts, codes = _coded(column, missing)
     words = [text.lower() for text in texts]
     values = np.array([1.0 if word in TRUE else 0.0 if word in FALSE else np.nan for word in words])
     strange = np.array([bool(word) and word not in TRUE | FALSE for word in words], bool)
-    return values[codes], int(strange[codes].sum())
+    return values[codes], strange[codes]
 
 
 def _values(
-    table: _Table, columns: Sequence[Column], missing: Sequence[str]
+    table: _Table, columns: Sequence[Column], missing: Sequence[str], read: Mapping[str, _Read] | None = None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The features by key, and a note for each column with cells that could not be read."""
+    """The features by key, and a note for each column with cells that could not be read.
+
+    Args:
+      read: the columns of numbers that were read before, by name.
+    """
     values: dict[str, np.ndarray] = {}
     notes = []
     for column in columns:
-        cells = table.columns[column.name]
         if column.type == "category":
-            values[column.key] = _text(cells, missing)
+            values[column.key] = _text(table.columns[column.name], missing)
             continue
-        read_as, unreadable = (_booleans if column.type == "boolean" else _numbers)(cells, missing)
-        values[column.key] = read_as.astype(np.float32)
+        if column.type == "number" and read and column.name in read:
+            values[column.key], unreadable = read[column.name]
+        else:
+            work = _booleans if column.type == "boolean" else _numbers
+            values[column.key], unreadable = _as_read(*work(table.columns[column.name], missing))
         if unreadable:
             notes.append(f"{column.name}: {unreadable:,} cells are no {column.type} and count as missing")
     return values, notes
+
+
+def _as_read(values: np.ndarray, unreadable: np.ndarray) -> _Read:
+    return values.astype(np.float32), int(unreadable.sum())
 
 
 def _object(values: Sequence[str]) -> np.ndarray:
@@ -391,25 +413,32 @@ def _object(values: Sequence[str]) -> np.ndarray:
 
 
 def _infer(
-    table: _Table, features: Sequence[str], types: Mapping[str, str], ignore: Sequence[str], missing: Sequence[str]
-) -> tuple[list[Column], dict[str, str]]:
-    """The columns to learn from, and those left out with the reason."""
+    table: _Table,
+    training: np.ndarray,
+    features: Sequence[str],
+    types: Mapping[str, str],
+    ignore: Sequence[str],
+    missing: Sequence[str],
+) -> tuple[list[Column], dict[str, str], dict[str, _Read]]:
+    """The columns to learn from as the rows of `training` tell, those left out with the reason, and what was read of all rows."""
     wrong = {name: kind for name, kind in types.items() if kind not in Type.__args__}  # type: ignore[attr-defined]
     if wrong:
         name, kind = next(iter(wrong.items()))
         raise Usage(f"types.{name}={kind}: {nearest(kind, Type.__args__)}")  # type: ignore[attr-defined]
-    decided = {name: _type(table.columns[name], name, missing) for name in features}
-    decided |= {name: (kind, "as asked") for name, kind in types.items() if name in decided}  # type: ignore[misc]
-    decided |= {name: ("ignored", "as asked") for name in ignore if name in decided}
-    ignored = {name: reason for name, (kind, reason) in decided.items() if kind == "ignored"}
-    kept = {name: kind for name, (kind, _) in decided.items() if kind != "ignored"}
+    asked: dict[str, Any] = {**types, **dict.fromkeys(ignore, "ignored")}
+    decided: dict[str, tuple[Type, str, _Read | None]] = {
+        name: (asked[name], "as asked", None) if name in asked else _type(table.columns[name], name, missing, training)
+        for name in features
+    }
+    ignored = {name: reason for name, (kind, reason, _) in decided.items() if kind == "ignored"}
+    kept = {name: kind for name, (kind, *_) in decided.items() if kind != "ignored"}
     if not kept:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in islice(ignored.items(), 5))
         raise Missing(
             f"no column to learn from ({reasons or 'the target is the only one'})\n"
             "keep one with types.COLUMN=number or types.COLUMN=category"
         )
-    return _keyed(kept), ignored
+    return _keyed(kept), ignored, {name: read for name, (*_, read) in decided.items() if read}
 
 
 def _keyed(kept: Mapping[str, Type]) -> list[Column]:
@@ -426,64 +455,75 @@ def _keyed(kept: Mapping[str, Type]) -> list[Column]:
     return columns
 
 
-def _type(column: pa.ChunkedArray, name: str, missing: Sequence[str]) -> tuple[Type, str]:
-    """What a column holds, and the reason where it is left out."""
+def _type(
+    column: pa.ChunkedArray, name: str, missing: Sequence[str], training: np.ndarray
+) -> tuple[Type, str, _Read | None]:
+    """What a column holds by its training rows, the reason where it is left out, and what was read of it where it is numbers."""
     stored_as_text = pa.types.is_string(column.type)
-    present, words = _different(column, missing if stored_as_text else None, 10)
+    seen = _take(column, training)
+    words = _some(seen, missing if stored_as_text else None, 10)
     if len(words) < 2:
-        return "ignored", "the same in every row" if words else "empty"
+        return "ignored", "the same in every row" if words else "empty", None
     if stored_as_text and len(words) <= 10:
         lower = {word.lower() for word in words}
         if lower <= TRUE | FALSE and lower & TRUE and lower & FALSE:
-            return "boolean", ""
-    values, unreadable = _numbers(column, missing)
+            return "boolean", "", None
+    numbers, unreadable = _numbers(column, missing)
+    values = numbers[training]
     values = values[np.isfinite(values)]
-    if not stored_as_text or len(values) and len(values) >= MOSTLY * (len(values) + unreadable):
-        return ("ignored", "numbers the rows") if _numbers_rows(values, name) else ("number", "")
-    if present >= FEW and _distinct(column, missing) > 0.9 * present:
-        return "ignored", "a different text in almost every row"
-    return "category", ""
+    if not stored_as_text or len(values) and len(values) >= MOSTLY * (len(values) + unreadable[training].sum()):
+        if _numbers_rows(values, name):
+            return "ignored", "numbers the rows", None
+        return "number", "", _as_read(numbers, unreadable)
+    if _all_different(seen, missing):
+        return "ignored", "a different text in almost every row", None
+    return "category", "", None
 
 
-def _different(column: pa.ChunkedArray, missing: Sequence[str] | None, most: int) -> tuple[int, set[str]]:
-    """How many cells hold something, and what: all that is different where that is at most `most`, else some more."""
-    present, found = 0, set[str]()
+def _some(column: pa.ChunkedArray, missing: Sequence[str] | None, most: int) -> set[str]:
+    """What the cells hold: all that is different where that is at most `most`, else some more."""
+    found = set[str]()
     for chunk in _portions(column):
-        cells = (chunk if missing is None else _cells(chunk, missing)).drop_null()
-        present += len(cells)
-        if len(found) <= most:
-            some = cells.unique()
-            found |= set(map(str, some.slice(0, most + 1).to_pylist()))
-    return present, found
+        some = (chunk if missing is None else _cells(chunk, missing)).drop_null().unique()
+        found |= set(map(str, some.slice(0, most + 1).to_pylist()))
+        if len(found) > most:
+            break
+    return found
 
 
-def _distinct(column: pa.ChunkedArray, missing: Sequence[str]) -> int:
-    """How many different texts there are, by hashes of 64 bits, which take less room than they."""
+def _all_different(column: pa.ChunkedArray, missing: Sequence[str]) -> bool:
+    """Whether nearly no text comes twice, by hashes of 64 bits, which take less room than texts."""
     from pandas.util import hash_array
 
-    hashes = [
-        hash_array(np.asarray(_cells(chunk, missing).drop_null().unique().to_pylist(), object))
-        for chunk in _portions(column)
-    ]
-    return len(np.unique(np.concatenate([np.empty(0, np.uint64), *hashes])))
+    present, hashes = 0, [np.empty(0, np.uint64)]
+    for chunk in _portions(column):
+        cells = _cells(chunk, missing).drop_null()
+        present += len(cells)
+        hashes.append(hash_array(np.asarray(cells.unique().to_pylist(), object)))
+    return present >= FEW and len(np.unique(np.concatenate(hashes))) > 0.9 * present
 
 
 def _numbers_rows(values: np.ndarray, name: str) -> bool:
     """Whether the values say no more than which row it is."""
-    if len(values) < FEW or np.any(values % 1) or len(np.unique(values)) < len(values):
+    if len(values) < FEW or not _whole(values) or len(np.unique(values)) < len(values):
         return False
     called_so = re.fullmatch(r"(.*[_\W])?(id|idx|index|uuid|rowid|row|column1)", name.lower()) is not None
     return called_so or (values[0] in {0, 1} and bool(np.all(np.diff(values) == 1)))
 
 
+def _whole(values: np.ndarray) -> bool:
+    """Whether all are whole numbers."""
+    return bool(np.all(values == np.floor(values)))
+
+
 def _task(target: pa.ChunkedArray, missing: Sequence[str]) -> Task:
     values, unreadable = _numbers(target, missing)
     values = values[np.isfinite(values)]
-    if unreadable or not len(values):
+    if unreadable.any() or not len(values):
         return "classification"
     distinct = len(np.unique(values))
     few = distinct <= 2 or distinct <= min(FEW, len(values) // 5)
-    return "classification" if few and not np.any(values % 1) else "regression"
+    return "classification" if few and _whole(values) else "regression"
 
 
 def _task_named(task: str) -> Task:
@@ -509,9 +549,9 @@ def _classes(target: pa.ChunkedArray, missing: Sequence[str], name: str) -> tupl
 def _class_names(target: pa.ChunkedArray, missing: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """The classes as text, "" for missing, and the number among them of each row: 1, 1.0 and «1» are one class."""
     values, unreadable = _numbers(target, missing)
-    if unreadable or np.any(values[np.isfinite(values)] % 1):
+    if unreadable.any() or not _whole(values[np.isfinite(values)]):
         return _coded(target, missing)
-    names, codes = np.unique(values, return_inverse=True)
+    codes, names = pd.factorize(values, sort=True, use_na_sentinel=False)
     return ["" if np.isnan(value) else str(int(value)) for value in names], codes
 
 
