@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,16 @@ def test_what_xla_cannot_compile_is_trained_without(monkeypatch: pytest.MonkeyPa
     found = xla._tried(model, data, 10**6)
     assert not found["chosen"] and found["why"] == "XLA cannot compile this step" and not model.jit_compile
     assert np.isfinite(model.fit(data, steps_per_epoch=2, verbose=0).history["loss"]).all()
+
+
+def test_xla_s_loops_are_as_wide_as_its_products_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for before, after in [("", xla.WIDTH), ("--xla_dump_to=there", f"{xla.WIDTH} --xla_dump_to=there")]:
+        monkeypatch.setenv("XLA_FLAGS", before)
+        xla.widen()
+        xla.widen()
+        assert os.environ["XLA_FLAGS"] == after
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=128")
+    xla.widen()
+    assert "512" not in os.environ["XLA_FLAGS"]

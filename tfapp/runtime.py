@@ -332,6 +332,14 @@ def on_cpus() -> bool:
     return not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
 
 
+def in_xla() -> bool:
+    """Whether what is being traced is for XLA to compile."""
+    import tensorflow as tf
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
 def _heed_heartbeats(tf: Any) -> None:
     """Notice a dead or stopped host after HEARTBEAT seconds.
 

@@ -17,7 +17,9 @@ from weakref import WeakKeyDictionary
 import tensorflow as tf
 import tf_keras as keras
 
+from tfapp import philox
 from tfapp.mesh.exchange import parts
+from tfapp.runtime import in_xla, on_cpus
 
 # Which row of the global batch is the first that layers are being called on; None: the replica's own first one.
 _FIRST: ContextVar[Any] = ContextVar("first", default=None)
@@ -112,17 +114,22 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
 
     def _draws(self, kind: Callable[..., tf.Tensor], shape: tf.Tensor, share: int, dtype: Any) -> tf.Tensor:
         """[rows, at least as many draws as a row of `shape` needs], where a block of the counter is enough for `share` of them."""
-        # A row takes a whole number of blocks.
-        width = tf.cast(-(-tf.reduce_prod(shape[1:]) // share), tf.int64)
-        first = _FIRST.get()
-        first = (first_row(shape[0]) if first is None else tf.cast(first, tf.int64)) * width
+        width, first, step = self._blocks(shape, share)
         return kind(
             shape=tf.stack([tf.cast(shape[0], tf.int64), width * 4]),
             key=tf.constant([self._next_key()], tf.uint64),
-            counter=tf.cast(tf.stack([first, tf.cast(self._step, tf.int64)]), tf.uint64),
+            counter=tf.cast(tf.stack([first, step]), tf.uint64),
             alg=1,
             dtype=dtype,
         )
+
+    def _blocks(self, shape: tf.Tensor, share: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """How many of the counter's blocks a row takes, and both halves of the first one's counter: int64."""
+        # A row takes a whole number of blocks.
+        width = tf.cast(-(-tf.reduce_prod(shape[1:]) // share), tf.int64)
+        first = _FIRST.get()
+        first = first_row(shape[0]) if first is None else tf.cast(first, tf.int64)
+        return width, first * width, tf.cast(self._step, tf.int64)
 
     def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
         """Zero a share `rate` of the inputs, to 2^-17 the one asked for, and scale up the rest."""
@@ -136,11 +143,17 @@ class StatelessGenerator(tf.__internal__.tracking.AutoTrackable):
     def kept(self, shape: Any, rate: float) -> tuple[tf.Tensor, float]:
         """Which of an input of this shape a dropout keeps, bool, and what these are multiplied by."""
         shape = tf.cast(shape, tf.int32)
-        # 16 bits decide: half the drawing of a float each, which is most of what a dropout of attention takes.
-        draws = self._draws(tf.raw_ops.StatelessRandomUniformFullIntV2, shape, 8, tf.int32)
-        halves = tf.reshape(tf.bitcast(draws, tf.int16), [shape[0], -1])[:, : tf.reduce_prod(shape[1:])]
         dropped = min(round(rate * 2**16), 2**16 - 1)
-        return tf.reshape(halves, shape) >= tf.constant(dropped - 2**15, tf.int16), 2**16 / (2**16 - dropped)
+        # 16 bits decide: half the drawing of a float each, which is most of what a dropout of attention takes.
+        bound = dropped - 2**15
+        if in_xla() and on_cpus():
+            width, first, step = self._blocks(shape, 8)
+            large = philox.at_least(bound, self._next_key(), first, step, tf.cast(shape[0], tf.int64) * width)
+        else:
+            draws = self._draws(tf.raw_ops.StatelessRandomUniformFullIntV2, shape, 8, tf.int32)
+            large = tf.bitcast(draws, tf.int16) >= tf.constant(bound, tf.int16)
+        rows = tf.reshape(large, [shape[0], -1])[:, : tf.reduce_prod(shape[1:])]
+        return tf.reshape(rows, shape), 2**16 / (2**16 - dropped)
 
     def random_uniform(self, shape, minval=0.0, maxval=None, dtype=None, nonce=None) -> tf.Tensor:
         """As keras.backend.random_uniform."""

@@ -178,6 +178,7 @@ def _feeding(machine: Machine) -> ModuleType:
 def compiled(job: Job) -> Callable[[keras.Model], keras.Model]:
     """Compile a job's model with the step that the engine trains by; returns what puts its generators back."""
     plan, model = job.plan, job.model
+    xla.widen()
     with job.machine.strategy.scope():
         # A steps_per_execution of 1 would compile no loop, and the pace could not be changed any more.
         model.compile(

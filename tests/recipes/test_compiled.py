@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfapp import features, train
+from tfapp import features, fused, stateless, train
 from tfapp import job as jobs
 from tfapp.cli import asking
 from tfapp.plan import Plan
@@ -17,6 +17,13 @@ from tfapp.plan import Plan
 from .test_image_recipes import idx_folder, photographs
 
 pytestmark = [pytest.mark.moderate, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(autouse=True)
+def not_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is traced otherwise for a CPU is traced as for a TPU."""
+    for module in (fused, stateless):
+        monkeypatch.setattr(module, "on_cpus", lambda: False)
 
 
 def taken(*words: str) -> str:
