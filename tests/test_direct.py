@@ -31,9 +31,14 @@ def workers(count: int, alive: Callable[[int], None] = silent, patience: float =
     ends: list[dict[int, socket.socket]] = [{} for _ in range(count)]
     for a, b in combinations(range(count), 2):
         ends[a][b], ends[b][a] = socket.socketpair()
-    made = [Peers(number, sockets, alive, patience) for number, sockets in enumerate(ends)]
-    yield made
-    for one in made:
+    yield [Peers(number, sockets, alive, patience) for number, sockets in enumerate(ends)]
+    for sockets in ends:
+        leave(sockets)
+
+
+def leave(sockets: dict[int, socket.socket]) -> None:
+    """What happens to the connections of a worker whose process ends."""
+    for one in sockets.values():
         one.close()
 
 
@@ -77,7 +82,7 @@ def test_what_was_given_is_left_as_it_is() -> None:
 def test_a_worker_that_goes_is_noticed_by_all_at_once(size: int) -> None:
     with workers(3) as made:
         began = time.monotonic()
-        made[2].close()
+        leave(made[2]._sockets)
         found = at_once(*(partial(one.sum, np.ones(size, np.float32)) for one in made[:2]))
     assert all(isinstance(error, PeerLost) for error in found), found
     assert time.monotonic() - began < 20
@@ -110,7 +115,7 @@ def test_workers_that_sum_different_things_do_not_wait_for_each_other(other: np.
         try:
             return one.sum(array)
         finally:
-            one.close()
+            leave(one._sockets)
 
     with workers(2) as made:
         found = at_once(partial(first, made[0], np.ones(3)), partial(first, made[1], other))
@@ -185,3 +190,39 @@ def test_two_workers_train_the_same_bits_directly_and_by_tensorflow_s_ring(tmp_p
         told = [worker.communicate(timeout=200)[1] for worker in both]
         assert [worker.returncode for worker in both] == [0, 0], told
     assert verify.differences(tmp_path / "direct", tmp_path / "ring") == []
+
+
+# A network that lets through the given ports alone.
+WALLED = """
+import socket
+
+from tfapp import direct
+
+
+def filtered(*address, **settings):
+    raise TimeoutError
+
+
+direct.CONNECT, socket.create_connection = 1.0, filtered
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ([], 0, "they sum by TensorFlow's ring (runtime.communication=ring does not try)"),
+        (["runtime.communication=direct"], 5, "error: runtime.communication=direct, but not all 2 workers can connect"),
+    ],
+    ids=["auto", "direct"],
+)
+def test_workers_who_reach_each_other_at_the_given_ports_alone_say_so(
+    words: list[str], code: int, told: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "walled.py"
+    recipe.write_text(Path(SMALL).read_text() + WALLED)
+    both = cluster_of(2, ["train", str(recipe), "fit.epochs=2", *words, "--run", str(tmp_path / "run")])
+    found = [worker.communicate(timeout=200)[1] for worker in both]
+    assert [worker.returncode for worker in both] == [code, code], found
+    assert told in found[0]

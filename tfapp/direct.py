@@ -2,8 +2,8 @@
 
 TensorFlow's ring hands every part of a sum to gRPC: two calls in turn, some thirty changes of threads, half a millisecond
 of a core for a handful of numbers; and a network with BatchNormalization sums twice for each such layer of a step. Here
-the thread that computes a tensor sends it to the others itself and waits for theirs, which takes a tenth of that. What
-only happens at the start and between epochs stays with TensorFlow, whose watch over the workers this asks.
+the thread that computes a tensor sends it to the others itself and waits for theirs, which takes a tenth of that. Broadcasts
+of first values and gathers of unequal tensors stay with TensorFlow, as does the watch over the workers, which this asks.
 """
 
 from __future__ import annotations
@@ -84,10 +84,6 @@ class Peers:
         places[self._worker][...] = share
         self._exchange({peer: share for peer in self._sockets}, {peer: places[peer] for peer in self._sockets})
         return whole.reshape(own.shape)
-
-    def close(self) -> None:
-        for one in self._sockets.values():
-            one.close()
 
     def _added(self, own: np.ndarray, given: Mapping[int, np.ndarray]) -> np.ndarray:
         """What this worker has of a row of numbers, and what the others give of it, summed."""

@@ -183,12 +183,17 @@ def _by_first_appearance(number: np.ndarray) -> np.ndarray:
 
     The draw must not hang on hashes: those of file paths change with the folder that the files lie in.
     """
-    last = np.arange(len(number))[::-1]
-    first = np.zeros(number.max(initial=0) + 1, np.int64)
-    first[number[::-1]] = last  # of several, the last one stays
+    first = _first(number)
     new = np.zeros(len(number), bool)
     new[first] = True
     return (np.cumsum(new) - 1)[first][number]
+
+
+def _first(number: np.ndarray) -> np.ndarray:
+    """The index of the first example of each number from 0 on; 0 for a number that no example has."""
+    first = np.zeros(number.max(initial=0) + 1, np.int64)
+    first[number[::-1]] = np.arange(len(number))[::-1]  # Of several, the last one stays.
+    return first
 
 
 def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, classes: Sequence[str]) -> np.ndarray:
@@ -198,9 +203,7 @@ def _draw(number: np.ndarray, labels: np.ndarray, settings: Split, task: Task, c
         return np.zeros(len(number), np.int8)
     number = _by_first_appearance(number)
     sizes = np.bincount(number)
-    first = np.empty(len(sizes), np.int64)
-    first[number[::-1]] = np.arange(len(number))[::-1]  # of several, the last one stays
-    strata = _strata(labels[first], settings, task, len(shares) + 1, classes)
+    strata = _strata(labels[_first(number)], settings, task, len(shares) + 1, classes)
     wanted = {which: max(1, int(share * len(number) + 0.5)) for which, share in shares.items()}
     part_of_group = np.zeros(len(sizes), np.int8)
     if wanted:
